@@ -1,0 +1,70 @@
+# Every table and figure of "LQF: Linear Quadratic Fine-Tuning" (arXiv 2012.11140).
+#
+#   snakemake --configfile config/demo.yaml     demo scale: no download, no GPU
+#   snakemake figures                           redraw from the committed results; trains nothing
+#   snakemake                                   paper scale (config/config.yaml)
+#
+# The targets are listed below; config/README.md describes the configuration.
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+min_version("9.5")
+
+
+configfile: Path(workflow.basedir) / "config" / "config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/backbone.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/influence.smk"
+include: "workflow/rules/spectrum.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/figures.smk"
+include: "workflow/rules/report.smk"
+
+
+report: "workflow/report/workflow.rst"
+
+
+# Everything: all runs, results, tables, figures, claims and the tour.
+rule all:
+    default_target: True
+    input:
+        all_runs(),
+        results_files(SCALE),
+        artefact_files(SCALE),
+        contact_sheets(),
+        tour_file(),
+
+
+# Prepare the data sets.
+rule data:
+    input:
+        contact_sheets(),
+
+
+# All runs, nothing aggregated.
+rule runs:
+    input:
+        all_runs(),
+
+
+# The aggregated results and the verdict on each claim.
+rule results:
+    input:
+        results_files(SCALE),
+
+
+# Redraw tables and figures of every scale that has results; plans no training.
+rule figures:
+    input:
+        lambda wildcards: drawable(),
+
+
+# Only the tables. (The rules `claims` and `tour` are targets too.)
+rule tables:
+    input:
+        lambda wildcards: drawable("table"),

@@ -1,0 +1,7 @@
+"""``python -m lqf``."""
+
+import sys
+
+from lqf.cli import main
+
+sys.exit(main())

@@ -1,0 +1,225 @@
+"""``python -m lqf …``: one sub-command a rule of the workflow, each usable on its own."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+TRAINING = ("train", "elr", "kshot", "online")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lqf", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> Any:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        sub.add_argument("--log", type=Path, help="also write standard error to this file")
+        return sub
+
+    def settings(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--settings", type=_json, required=True, help="settings as JSON, or @FILE")
+
+    def paths(sub: argparse.ArgumentParser, *names: str) -> None:
+        for name in names:
+            sub.add_argument(f"--{name}", type=Path, required=True)
+
+    sub = command("prepare", "render or read a data set into its packed form", _prepare)
+    sub.add_argument("--name", required=True)
+    paths(sub, "output")
+    settings(sub)
+
+    sub = command("pretrain", "train the demo backbone on its source task", _pretrain)
+    sub.add_argument("--activation", choices=("relu", "leaky_relu"), required=True)
+    paths(sub, "data", "output")
+    settings(sub)
+
+    for name, text in (
+        ("train", "one method on one data set, at every point of its grid"),
+        ("elr", "one method at every learning rate and batch size"),
+        ("kshot", "one method with few samples a class"),
+        ("online", "one method on a growing training set"),
+    ):
+        sub = command(name, text, _train)
+        sub.add_argument("--dataset", required=True)
+        sub.add_argument("--method", required=True)
+        sub.add_argument("--seed", type=int, required=True)
+        paths(sub, "data", "weights", "output")
+        settings(sub)
+
+    sub = command("informativeness", "score samples, and remove them by score", _informativeness)
+    sub.add_argument("--dataset", required=True)
+    sub.add_argument("--seed", type=int, required=True)
+    paths(sub, "data", "weights", "output-scores", "output-removal")
+    settings(sub)
+
+    sub = command("spectrum", "curvature before and after non-linear fine-tuning", _spectrum)
+    sub.add_argument("--dataset", required=True)
+    sub.add_argument("--seed", type=int, required=True)
+    paths(sub, "data", "weights", "output")
+    settings(sub)
+
+    sub = command("aggregate", "gather the runs of a scale into its results", _aggregate)
+    paths(sub, "runs", "output")
+    settings(sub)
+
+    sub = command("claims", "hold the paper's claims against the results", _claims)
+    paths(sub, "results", "output")
+    settings(sub)
+
+    sub = command("draw", "draw one table or figure from the results", _draw)
+    sub.add_argument("name")
+    paths(sub, "results", "output")
+    return parser
+
+
+def _json(text: str) -> Any:
+    source = Path(text[1:]).read_text() if text.startswith("@") else text
+    try:
+        return json.loads(source)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"is not JSON: {error}") from None
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from lqf.data.prepare import prepare
+
+    prepare(options.name, options.output, options.settings["image_size"])
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from lqf import run
+    from lqf.experiments.pretrain import pretrain
+
+    run.start()
+    pretrain(options.activation, options.data, options.output, options.settings)
+
+
+def _train(options: argparse.Namespace) -> None:
+    import importlib
+
+    from lqf import run
+
+    run.start()
+    experiment = importlib.import_module(f"lqf.experiments.{options.command}")
+    folder = options.output.parent
+    with run.locked(folder):
+        rows = getattr(experiment, options.command)(
+            options.method,
+            options.dataset,
+            options.seed,
+            options.data,
+            options.weights,
+            options.settings,
+        )
+        run.write_record(folder, options.settings)
+        run.write_rows(options.output, rows)
+
+
+def _informativeness(options: argparse.Namespace) -> None:
+    from lqf import run
+    from lqf.experiments import informativeness as experiment
+
+    run.start()
+    folder = options.output_scores.parent
+    with run.locked(folder):
+        scores, removal = experiment.informativeness(
+            options.dataset, options.seed, options.data, options.weights, options.settings
+        )
+        run.write_record(folder, options.settings)
+        run.write_rows(options.output_scores, scores, experiment.SCORE_COLUMNS)
+        run.write_rows(options.output_removal, removal, experiment.REMOVAL_COLUMNS)
+
+
+def _spectrum(options: argparse.Namespace) -> None:
+    from lqf import run
+    from lqf.experiments import spectrum as experiment
+
+    run.start()
+    folder = options.output.parent
+    with run.locked(folder):
+        rows = experiment.spectrum(
+            options.dataset, options.seed, options.data, options.weights, options.settings
+        )
+        run.write_record(folder, options.settings)
+        run.write_rows(options.output, rows, experiment.COLUMNS)
+
+
+def _aggregate(options: argparse.Namespace) -> None:
+    from lqf.report.aggregate import aggregate
+
+    aggregate(options.runs, options.output, options.settings)
+
+
+def _claims(options: argparse.Namespace) -> None:
+    from lqf.report.claims import claims
+
+    claims(options.results, options.output, options.settings["claims"])
+
+
+def _draw(options: argparse.Namespace) -> None:
+    from lqf.report.draw import draw
+
+    draw(options.name, options.results, options.output)
+
+
+class _Tee:
+    """Standard error that also goes to a file."""
+
+    def __init__(self, *streams: TextIO) -> None:
+        self._streams = streams
+
+    def write(self, text: str) -> int:
+        for stream in self._streams:
+            stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        for stream in self._streams:
+            stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def _logged(path: Path | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", buffering=1) as handle:
+        handle.write(f"command: python -m lqf {' '.join(sys.argv[1:])}\n")
+        started = time.perf_counter()
+        with contextlib.redirect_stderr(_Tee(sys.stderr, handle)):  # type: ignore[type-var]
+            yield
+        handle.write(f"finished in {time.perf_counter() - started:.1f} s\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one sub-command.
+
+    Returns:
+        0, or 1 after an error that a user can mend, told in one sentence.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        with _logged(options.log):
+            try:
+                options.run(options)
+            except (ValueError, FileNotFoundError, ArithmeticError, RuntimeError) as error:
+                if os.environ.get("LQF_TRACEBACK"):
+                    raise
+                print(f"lqf {options.command}: {error}", file=sys.stderr)
+                return 1
+    except BrokenPipeError:
+        return 1
+    return 0

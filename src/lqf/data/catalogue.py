@@ -1,0 +1,184 @@
+"""The data sets of the demo world: what each is called, what its classes are, how many images.
+
+This module is read while a workflow is being planned, so it imports neither torch nor Pillow.
+How an image comes about is said elsewhere: `recipes` (glyphs), `textures` and `digits`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+# The lower-case letters that are more than a small copy of their capital. "l" is left out although
+# it is: without serifs it is the same bar as a capital "I".
+_LOWER_CASE = "abdefghijkmnqrty"
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One data set, as the catalogue knows it.
+
+    Attributes:
+        name: Key in the catalogue and name of the folder.
+        title: How tables and figures call it.
+        group: ``source`` (pre-training), ``coarse`` (Table 1) or ``fine`` (Table 2).
+        distance: How far the task lies from the source task.
+        description: One sentence for captions.
+        classes: Class names; a label is an index into them.
+        per_class: Images of one class in each split; None means all that the other splits leave.
+        seed: Root of every random draw that makes the data set.
+        paper: The data set of the paper whose part this one plays, if there is one.
+    """
+
+    name: str
+    title: str
+    group: Literal["source", "coarse", "fine"]
+    distance: Literal["source", "real", "near", "fine", "far"]
+    description: str
+    classes: tuple[str, ...]
+    per_class: Mapping[Split, int | None]
+    seed: int
+    paper: str | None = None
+
+
+_TARGET: Mapping[Split, int | None] = {"train": 40, "val": 15, "test": 60}
+
+_SPECS = (
+    DatasetSpec(
+        name="letters",
+        title="Letters",
+        group="source",
+        distance="source",
+        description="Latin letters in 16 fonts; the task that the backbone is pre-trained on.",
+        classes=(*string.ascii_uppercase, *_LOWER_CASE),
+        # Rounded up from 20,000, 1,000 and 1,000 images to whole classes.
+        per_class={"train": 477, "val": 24, "test": 24},
+        seed=0,
+        paper="ImageNet",
+    ),
+    DatasetSpec(
+        name="digits",
+        title="Digits",
+        group="coarse",
+        distance="real",
+        description="Digits written by hand, from scikit-learn; the one real data set of the demo.",
+        classes=tuple(string.digits),
+        per_class={"train": None, "val": 20, "test": 50},
+        seed=1,
+    ),
+    DatasetSpec(
+        name="greek",
+        title="Greek",
+        group="coarse",
+        distance="near",
+        description="Small Greek letters, printed smaller, more tilted and noisier than the source task.",
+        classes=(
+            *("gamma", "nu", "upsilon", "epsilon", "zeta", "xi"),
+            *("eta", "mu", "sigma", "delta", "pi", "tau"),
+        ),
+        per_class=_TARGET,
+        seed=2,
+    ),
+    DatasetSpec(
+        name="cyrillic",
+        title="Cyrillic",
+        group="coarse",
+        distance="near",
+        description="Cyrillic capitals that are not Latin ones, in 13 of the fonts.",
+        classes=(
+            *("Be", "De", "Zhe", "I", "El", "Tse"),
+            *("Che", "Sha", "Shcha", "E", "Yu", "Ya"),
+        ),
+        per_class=_TARGET,
+        seed=3,
+    ),
+    DatasetSpec(
+        name="fonts",
+        title="Fonts",
+        group="fine",
+        distance="fine",
+        description="Which of eight typefaces a letter is set in, whatever the letter.",
+        classes=(
+            *("DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif", "STIX"),
+            *("CM Roman", "CM Sans", "CM Typewriter", "CM Italic"),
+        ),
+        per_class=_TARGET,
+        seed=4,
+        paper="FGVC-Aircraft",
+    ),
+    DatasetSpec(
+        name="accents",
+        title="Accents",
+        group="fine",
+        distance="fine",
+        description="Which of eight diacritics a vowel carries, whatever the vowel.",
+        classes=(
+            *("grave", "acute", "circumflex", "tilde"),
+            *("diaeresis", "macron", "breve", "ogonek"),
+        ),
+        per_class=_TARGET,
+        seed=5,
+        paper="CUB-200",
+    ),
+    DatasetSpec(
+        name="styles",
+        title="Styles",
+        group="fine",
+        distance="fine",
+        description="Weight, slant and serifs of a letter, whatever the letter.",
+        classes=tuple(
+            f"{family} {style}"
+            for family in ("sans", "serif")
+            for style in ("regular", "bold", "oblique", "bold oblique")
+        ),
+        per_class=_TARGET,
+        seed=6,
+        paper="Stanford Cars",
+    ),
+    DatasetSpec(
+        name="textures",
+        title="Textures",
+        group="coarse",
+        distance="far",
+        description="Procedural textures in random colours, scales and directions; no glyphs.",
+        classes=("stripes", "checks", "dots", "rings", "zigzag", "bricks", "cells", "clouds"),
+        per_class=_TARGET,
+        seed=7,
+    ),
+)
+
+DEMO: dict[str, DatasetSpec] = {spec.name: spec for spec in _SPECS}
+
+
+def names() -> tuple[str, ...]:
+    """List the data sets of the demo world.
+
+    Returns:
+        The names, in the order of the catalogue; the source comes first.
+    """
+    return tuple(DEMO)
+
+
+def get(name: str) -> DatasetSpec:
+    """Look a data set up.
+
+    Args:
+        name: A name out of `names`.
+
+    Returns:
+        Its entry in the catalogue.
+
+    Raises:
+        ValueError: If there is no such data set.
+    """
+    if name in DEMO:
+        return DEMO[name]
+    close = difflib.get_close_matches(name, DEMO, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(f"unknown data set {name!r}: {hint}choose one of {', '.join(DEMO)}.")

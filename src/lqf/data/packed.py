@@ -1,0 +1,161 @@
+"""Read a prepared data set: images in one memory-mapped array, labels and splits in memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lqf.data.catalogue import SPLITS
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Images in [0, 1] are shifted and scaled to about zero mean and unit variance.
+MEAN, DEVIATION = 0.5, 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class PackedDataset:
+    """A data set on disk.
+
+    Attributes:
+        name: Its name in the catalogue.
+        classes: Class names.
+        images: All images, uint8, N × H × W × 3, memory-mapped and read-only.
+        labels: Index into the classes, N.
+        splits: The split of each row, N strings out of train, val, test.
+        sources: Where each image comes from, N strings.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.str_]
+    sources: tuple[str, ...]
+
+    @classmethod
+    def load(cls, folder: Path | str) -> PackedDataset:
+        """Open a folder that `lqf.data.prepare` wrote.
+
+        Args:
+            folder: The folder.
+
+        Returns:
+            The data set.
+
+        Raises:
+            ValueError: If a file is missing or the files do not belong together.
+        """
+        folder = Path(folder)
+        for file in ("dataset.json", "index.csv", "images.npy"):
+            if not (folder / file).is_file():
+                raise ValueError(
+                    f"no data set in {folder}: {file} is missing; run `python -m lqf prepare` "
+                    "with this folder as its output."
+                )
+        description: dict[str, Any] = json.loads((folder / "dataset.json").read_text("utf-8"))
+        with (folder / "index.csv").open(encoding="utf-8", newline="") as index:
+            lines = list(csv.DictReader(index))
+        images = np.load(folder / "images.npy", mmap_mode="r")
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[0] != len(lines):
+            raise ValueError(
+                f"images.npy in {folder} is {images.dtype} of shape {images.shape}, but index.csv "
+                f"has {len(lines)} rows: it must be uint8, {len(lines)} × H × W × 3; prepare the "
+                "data set again."
+            )
+        classes = tuple(description["classes"])
+        for line in lines:
+            if line["split"] not in SPLITS or line["class"] not in classes:
+                raise ValueError(
+                    f"row {line['row']} of index.csv in {folder} has class {line['class']!r} and "
+                    f"split {line['split']!r}, which dataset.json or the splits "
+                    f"{', '.join(SPLITS)} do not name; prepare the data set again."
+                )
+        return cls(
+            name=description["name"],
+            classes=classes,
+            images=images,
+            labels=np.array([int(line["label"]) for line in lines], dtype=np.int64),
+            splits=np.array([line["split"] for line in lines]),
+            sources=tuple(line["source"] for line in lines),
+        )
+
+    def split_of(self, split: str) -> NDArray[np.int64]:
+        """List the rows of a split.
+
+        Args:
+            split: train, val or test.
+
+        Returns:
+            Row numbers, ascending.
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}.")
+        return np.flatnonzero(self.splits == split)
+
+    def subset(self, split: str, per_class: int | None = None, seed: int = 0) -> NDArray[np.int64]:
+        """Draw rows of a split, equally many of every class.
+
+        Each class is shuffled once for a seed, and the classes then take turns. So the draw for k
+        images a class is the beginning of the draw for k + 1, and every beginning of it is as
+        balanced as its length allows.
+
+        Args:
+            split: train, val or test.
+            per_class: Number of images of each class, or None for the whole split (where classes
+                may differ in size).
+            seed: Chooses the order.
+
+        Returns:
+            Row numbers in the order of the draw.
+
+        Raises:
+            ValueError: If a class is empty or has fewer images than asked for.
+        """
+        if per_class is not None and per_class < 1:
+            raise ValueError(f"per_class is {per_class}: it must be at least 1, or None for all.")
+        rows = self.split_of(split)
+        labels = self.labels[rows]
+        numbers = np.bincount(labels, minlength=len(self.classes))
+        for name, number in zip(self.classes, numbers, strict=True):
+            if number < (per_class or 1):
+                raise ValueError(
+                    f"class {name!r} of data set {self.name!r} has {number} images in split "
+                    f"{split!r}, but {per_class or 'at least 1'} are asked for: lower the number "
+                    "of images per class or prepare the data set again."
+                )
+        rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split)]))
+        shuffled = rng.permutation(len(rows))
+        rows, labels = rows[shuffled], labels[shuffled]
+        turns = np.empty_like(rows)
+        for label, number in enumerate(numbers):
+            turns[labels == label] = np.arange(number)
+        if per_class is not None:
+            drawn = turns < per_class
+            rows, turns = rows[drawn], turns[drawn]
+        return rows[np.argsort(turns, kind="stable")]
+
+    def tensors(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Read rows as a network takes them.
+
+        Args:
+            rows: Row numbers, n.
+
+        Returns:
+            Images, float32, n × 3 × H × W, as (x/255 − 0.5)/0.25, and labels, int64, n.
+        """
+        import torch
+
+        pixels = torch.from_numpy(np.ascontiguousarray(self.images[rows]))
+        images = (pixels.permute(0, 3, 1, 2).contiguous().float() / 255.0 - MEAN) / DEVIATION
+        return images, torch.from_numpy(self.labels[rows])

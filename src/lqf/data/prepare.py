@@ -1,0 +1,170 @@
+"""Write a data set to a folder, all of it or nothing.
+
+The folder holds ``images.npy`` (uint8, N × H × W × 3), ``index.csv`` (a line per image: row,
+class, label, split, source, sha256 of its pixels), ``dataset.json`` (what it is) and
+``contact_sheet.png`` (what it looks like). The same name and size give the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from lqf.data import catalogue
+from lqf.data.build import Sample, build, count
+from lqf.data.catalogue import SPLITS, DatasetSpec
+from lqf.data.contact_sheet import contact_sheet
+
+FILES = ("images.npy", "index.csv", "dataset.json", "contact_sheet.png")
+COLUMNS = ("row", "class", "label", "split", "source", "sha256")
+SMALLEST_IMAGE, LARGEST_IMAGE = 16, 256
+
+
+def prepare(name: str, folder: Path | str, image_size: int = 24) -> None:
+    """Make a data set and write it to disk.
+
+    The files are written beside the folder first and take its place by renaming, so a run that
+    fails or is interrupted leaves the folder as it was.
+
+    Args:
+        name: A name out of the catalogue.
+        folder: Where to write; an earlier version of the data set in it is replaced.
+        image_size: Height and width of the images in pixels, H = W.
+
+    Raises:
+        ValueError: If the name or the size is not allowed, if the folder holds anything that is
+            not part of a data set, or if the data set fails its checks.
+    """
+    spec = catalogue.get(name)
+    if not isinstance(image_size, int) or not SMALLEST_IMAGE <= image_size <= LARGEST_IMAGE:
+        raise ValueError(
+            f"image_size is {image_size!r}: choose a whole number of pixels from {SMALLEST_IMAGE} "
+            f"to {LARGEST_IMAGE}."
+        )
+    folder = Path(folder).resolve()
+    _check_replaceable(folder)
+    samples = list(tqdm(build(spec, image_size), total=count(spec), desc=name, unit="image"))
+    digests = [hashlib.sha256(sample.image.tobytes()).hexdigest() for sample in samples]
+    check(spec, samples, digests)
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        _write(partial, spec, image_size, samples, digests)
+        _replace(folder, partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check(spec: DatasetSpec, samples: Sequence[Sample], digests: Sequence[str]) -> None:
+    """Refuse a data set with an empty class, a wrong number of images, or a repeated image.
+
+    Args:
+        spec: Its entry in the catalogue.
+        samples: Its images, N.
+        digests: The sha256 of every image, N.
+
+    Raises:
+        ValueError: If something is wrong with it.
+    """
+    for split in SPLITS:
+        labels = [sample.label for sample in samples if sample.split == split]
+        numbers = np.bincount(labels, minlength=len(spec.classes))
+        wanted = spec.per_class[split]
+        for name, number in zip(spec.classes, numbers, strict=True):
+            if number == 0 or number != (wanted or number):
+                raise ValueError(
+                    f"class {name!r} of data set {spec.name!r} has {number} images in split "
+                    f"{split!r}: the catalogue asks for {wanted or 'at least one'}."
+                )
+    first: dict[str, int] = {}
+    for row, digest in enumerate(digests):
+        if first.setdefault(digest, row) != row:
+            raise ValueError(
+                f"rows {first[digest]} ({samples[first[digest]].split}) and {row} "
+                f"({samples[row].split}) of data set {spec.name!r} are the same image: every "
+                "image may appear once; change the recipe or the seed in the catalogue."
+            )
+
+
+def _check_replaceable(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a folder to write the data set to.")
+    strangers = sorted({file.name for file in folder.glob("*")} - set(FILES))
+    if strangers:
+        raise ValueError(
+            f"the folder {folder} holds {strangers[0]!r}, which is not part of a data set: name a "
+            "new folder, because its whole content would be replaced."
+        )
+
+
+def _write(
+    folder: Path, spec: DatasetSpec, size: int, samples: Sequence[Sample], digests: Sequence[str]
+) -> None:
+    images = np.stack([sample.image for sample in samples])
+    np.save(folder / "images.npy", images)
+
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row, (sample, digest) in enumerate(zip(samples, digests, strict=True)):
+        name = spec.classes[sample.label]
+        writer.writerow([row, name, sample.label, sample.split, sample.source, digest])
+    index = lines.getvalue().encode()
+    (folder / "index.csv").write_bytes(index)
+
+    description = {
+        "name": spec.name,
+        "title": spec.title,
+        "group": spec.group,
+        "distance": spec.distance,
+        "description": spec.description,
+        "classes": list(spec.classes),
+        "image_size": size,
+        "images": {s: sum(sample.split == s for sample in samples) for s in SPLITS},
+        "seed": spec.seed,
+        "paper": spec.paper,
+        "sha256": {
+            "images.npy": hashlib.sha256((folder / "images.npy").read_bytes()).hexdigest(),
+            "index.csv": hashlib.sha256(index).hexdigest(),
+        },
+    }
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+    (folder / "dataset.json").write_text(text, encoding="utf-8")
+
+    groups: list[list[int]] = [[] for _ in spec.classes]
+    for row, sample in enumerate(samples):
+        if sample.split == "train":
+            groups[sample.label].append(row)
+    title = f"{spec.title}: {len(spec.classes)} classes, {len(samples)} images"
+    sheet = contact_sheet(title, [images[rows] for rows in groups], spec.classes)
+    sheet.save(folder / "contact_sheet.png", optimize=True)
+
+
+def _replace(folder: Path, partial: Path) -> None:
+    # mkdtemp lets only the owner in; give the folder what any other new folder would get.
+    umask = os.umask(0)
+    os.umask(umask)
+    partial.chmod(0o777 & ~umask)
+    if not folder.exists() or not any(folder.iterdir()):
+        partial.replace(folder)
+        return
+    # An earlier version is kept until the new one is in place.
+    earlier = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    folder.replace(earlier)
+    try:
+        partial.replace(folder)
+    except OSError:
+        earlier.replace(folder)
+        raise
+    shutil.rmtree(earlier)

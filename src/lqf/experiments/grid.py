@@ -1,0 +1,69 @@
+"""The points of a method's grid, in one form for every solver."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lqf.method import Method
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting of the numbers that a grid varies; None where a solver has no such number.
+
+    Args:
+        weight_decay: coupled decay, on w − w0 in linear problems (μ = N · weight_decay).
+        rate: learning rate.
+        relative: the rate is in units of 1/λ_max of the preconditioned Hessian.
+        batch: samples a step.
+        epochs: passes over the training samples.
+        momentum: heavy-ball momentum.
+        milestones: fractions of the epochs at which the rate is multiplied by ``decay``.
+        decay: the factor.
+        batch_norm: ``train`` or ``frozen``.
+        damping: damping of the preconditioner.
+        tolerance: relative residual at which an exact solver stops.
+        max_passes: passes at which it gives up.
+    """
+
+    weight_decay: float
+    rate: float | None = None
+    relative: bool = False
+    batch: int | None = None
+    epochs: int | None = None
+    momentum: float | None = None
+    milestones: tuple[float, ...] = ()
+    decay: float = 1.0
+    batch_norm: str = "frozen"
+    damping: float | None = None
+    tolerance: float = 1e-6
+    max_passes: int = 1
+
+
+def grid_points(method: Method, training: Mapping[str, Any]) -> list[Point]:
+    """Every point of a section of ``training``.
+
+    Rates of ``kfac_sgd`` are in units of 1/λ_max of the preconditioned Hessian; all others are
+    learning rates as they stand.
+
+    Args:
+        method: decides which keys of the section there are.
+        training: the section ``training.<method.training>``.
+    """
+    fixed: dict[str, Any] = {"relative": method.optimizer == "kfac_sgd"}
+    for key in ("batch", "epochs", "momentum", "decay", "damping", "tolerance", "max_passes"):
+        if key in training:
+            fixed[key] = training[key]
+    if "milestones" in training:
+        fixed["milestones"] = tuple(training["milestones"])
+
+    def choices() -> Iterator[dict[str, Any]]:
+        modes = training.get("batch_norm", ["frozen"]) if method.trained == "all" else ["frozen"]
+        rates = training.get("rates", [None])
+        for mode, decay, rate in itertools.product(modes, training["weight_decays"], rates):
+            yield {"batch_norm": mode, "weight_decay": decay, "rate": rate}
+
+    return [Point(**fixed, **choice) for choice in choices()]

@@ -1,0 +1,32 @@
+"""Few samples a class (Figure 4): the same draws for every method, growing with k."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lqf.experiments.grid import grid_points
+from lqf.experiments.rows import Row, fit_grid
+from lqf.experiments.task import Settings, load_task
+from lqf.experiments.train import problem_of
+from lqf.method import get
+
+
+def kshot(
+    name: str, dataset: str, seed: int, data: Path, weights: Path, settings: Settings
+) -> list[Row]:
+    """Train one method with k samples a class, for every k of ``experiments.kshot.shots``.
+
+    The seed draws the training samples, the head and their order; the draw for k is contained in
+    the draw for every larger k.  Validation and test splits are those of the other experiments.
+    Arguments and rows as in `lqf.experiments.train.train`.
+    """
+    method = get(name)
+    points = grid_points(method, settings["training"][method.training])
+    every: list[Row] = []
+    for shots in settings["experiment"]["shots"]:
+        task = load_task(data, dataset, shots, seed=seed)
+        problem = problem_of(method, task, weights, settings, seed)
+        title = f"{dataset} {name} seed {seed}, {shots} shots"
+        rows, _ = fit_grid(name, method, problem, task, points, settings, seed, title)
+        every += [{**row, "experiment": "kshot", "shots": shots} for row in rows]
+    return every

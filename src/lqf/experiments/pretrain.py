@@ -1,0 +1,73 @@
+"""Pre-training of the demo backbone on rendered letters (the source task), once an activation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from lqf.experiments.nonlinear import Schedule, outputs_of, train_network
+from lqf.experiments.task import Settings, load_task
+from lqf.losses import CrossEntropy, error_rate
+from lqf.networks import build
+from lqf.run import device, progress, replaced
+
+log = logging.getLogger(__name__)
+
+
+def pretrain(activation: str, data: Path, output: Path, settings: Settings) -> dict[str, Any]:
+    """Train the backbone from scratch and save its features.
+
+    Args:
+        activation: ``relu`` or ``leaky_relu``.
+        data: folder of the prepared source data set.
+        output: state dict of the features, safetensors.
+        settings: uses ``backbone``.
+
+    Returns:
+        Validation and test error in %.
+    """
+    backbone = settings["backbone"]
+    recipe = backbone["pretrain"]
+    task = load_task(data, recipe["dataset"], None)
+    torch.manual_seed(recipe["seed"])
+    network = build(
+        backbone["network"],
+        task.classes,
+        activation=activation,
+        slope=backbone["slope"],
+        seed=recipe["seed"],
+    ).to(device(), memory_format=torch.channels_last)
+    schedule = Schedule(
+        recipe["rate"],
+        recipe["weight_decay"],
+        recipe["batch"],
+        recipe["epochs"],
+        recipe["momentum"],
+        milestones=(0.5, 0.75),
+    )
+    with progress(recipe["epochs"], f"pre-train {activation}") as bar:
+
+        def on_epoch(epoch: int, loss: float, outputs: Callable[[], Tensor]) -> bool:
+            bar.update()
+            bar.set_postfix(loss=f"{loss:.3f}")
+            return False
+
+        train = task.train
+        train_network(
+            network, train.images, train.labels, CrossEntropy(), schedule, recipe["seed"], on_epoch
+        )
+    errors = {
+        "val_err": error_rate(outputs_of(network, task.val.images), task.val.labels),
+        "test_err": error_rate(outputs_of(network, task.test.images), task.test.labels),
+    }
+    log.info("source task %s: test error %.2f %%", recipe["dataset"], errors["test_err"])
+    with replaced(output) as temporary:
+        state = {name: t.contiguous() for name, t in network.features.state_dict().items()}
+        save_file(state, temporary, metadata={k: f"{v:.4f}" for k, v in errors.items()})
+    return errors

@@ -1,0 +1,401 @@
+"""One method's fine-tuning problem on one task: set up once, solved at many grid points."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from copy import copy, deepcopy
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from lqf.curvature import KroneckerFactors, Preconditioner, eigenvalue_correction, kronecker_factors
+from lqf.experiments.grid import Point
+from lqf.experiments.nonlinear import OnEpoch, Schedule, outputs_of, train_network
+from lqf.experiments.task import Split, Task
+from lqf.linear import (
+    DenseJacobian,
+    FeatureJacobian,
+    Jacobian,
+    Layout,
+    Linearized,
+    NetworkJacobian,
+    RowSpace,
+    SampleRows,
+)
+from lqf.losses import SquaredLoss, make_loss
+from lqf.method import Method
+from lqf.networks import Classifier, fold_batch_norm
+from lqf.solve import Diverged, RidgePath, Solution, solve_head, solve_pcg, solve_sgd, stable_rate
+
+log = logging.getLogger(__name__)
+
+#: Largest Jacobian that is held in memory; beyond it, every product is a pass of the network.
+DENSE_BYTES = 1_200_000_000
+
+#: Mini-batches whose largest curvature sets the unit of relative learning rates.
+CURVATURE_BATCHES = 4
+
+#: A fit that ends at more than this many times the loss it started from has diverged.
+DIVERGED = 10.0
+
+#: Largest Gram matrix (NC rows) that is decomposed; beyond it the optimum is found by iteration.
+DENSE_ROWS = 4_000
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training at one grid point gives.
+
+    Args:
+        outputs: maps images (M × 3 × H × W) to outputs (M × C).
+        train_loss: mean training loss, without the penalty.
+        epochs: epochs done, or None for exact solvers.
+        passes: passes over the training samples.
+        residual: relative residual of the stationarity condition, where the solver states one.
+        network: the trained network, for non-linear methods.
+        delta: w − w0, for linear ones.
+    """
+
+    outputs: Callable[[Split], Tensor]
+    train_loss: float
+    epochs: int | None
+    passes: float | None
+    residual: float | None = None
+    network: nn.Module | None = None
+    delta: Tensor | None = None
+
+
+class NonlinearProblem:
+    """All weights of the network itself.
+
+    Args:
+        method: a method with ``trained = all``.
+        network: the network at w0; every fit starts from a copy of it.
+        task: the task.
+        target_scale: α, for the squared loss.
+    """
+
+    def __init__(
+        self, method: Method, network: Classifier, task: Task, target_scale: float
+    ) -> None:
+        self.network = network
+        self._task = task
+        self._loss = make_loss(method.loss, target_scale, task.classes)
+
+    def fit(
+        self,
+        point: Point,
+        seed: int,
+        on_epoch: OnEpoch | None = None,
+        start: nn.Module | None = None,
+    ) -> Fit:
+        """Train a copy of the network, or of ``start``."""
+        if point.rate is None or point.batch is None or point.epochs is None:
+            raise ValueError("a non-linear fit needs rate, batch and epochs in training.nonlinear.")
+        network = deepcopy(self.network if start is None else start)
+        schedule = Schedule(
+            point.rate,
+            point.weight_decay,
+            point.batch,
+            point.epochs,
+            point.momentum or 0.0,
+            point.milestones,
+            point.decay,
+            point.batch_norm,
+        )
+        train = self._task.train
+        epochs = train_network(
+            network, train.images, train.labels, self._loss, schedule, seed, on_epoch
+        )
+        train_loss = self._loss.value(outputs_of(network, train.images), train.labels).item()
+        before = self._loss.value(outputs_of(self.network, train.images), train.labels).item()
+        if not train_loss <= DIVERGED * before:
+            raise Diverged(epochs, point.rate, train_loss)
+        return Fit(
+            lambda split: outputs_of(network, split.images),
+            train_loss,
+            epochs,
+            float(epochs),
+            network=network,
+        )
+
+    def rate(self, point: Point) -> float | None:
+        """The learning rate of a grid point."""
+        return point.rate
+
+    def first(self, count: int) -> NonlinearProblem:
+        """The problem of the first ``count`` training samples."""
+        smaller = copy(self)
+        smaller._task = replace(self._task, train=self._task.train.take(count))
+        return smaller
+
+
+class LinearProblem:
+    """The head of a network, or all parameters of its first-order expansion at w0.
+
+    The Jacobian is held in memory where it fits, else it is implicit in the network.  Plain SGD
+    then runs in the row space of J, which changes nothing but its cost, and the exact optimum
+    comes from one decomposition of the Gram matrix instead of conjugate gradients.  The curvature
+    is that of w0, computed once, with eigenvalue correction (EKFAC: George et al. 2018, whose
+    implementation the paper used).
+
+    Args:
+        method: a method with ``trained`` = ``linearized`` or ``head``.
+        network: the network at w0.
+        task: the task.
+        target_scale: α, for the squared loss.
+        fold: fold batch norm into the convolutions before linearising.
+    """
+
+    def __init__(
+        self, method: Method, network: Classifier, task: Task, target_scale: float, fold: bool
+    ) -> None:
+        self.method = method
+        self.train = task.train
+        self.loss = make_loss(method.loss, target_scale, task.classes)
+        images = task.train.images
+        self.jacobian: Jacobian
+        if method.trained == "head":
+            self.network: nn.Module = network.head
+            self._embed = network.embed
+            with torch.no_grad():
+                inputs = self._inputs(task.train)
+                self.jacobian = FeatureJacobian(inputs, network.head(inputs))
+            self.layout = Layout.of(network.head.named_parameters())
+        else:
+            self.network = fold_batch_norm(network) if fold else network
+            linearized = Linearized(self.network)
+            self.layout = linearized.layout
+            implicit = NetworkJacobian(linearized, images, batch=256)
+            size = implicit.samples * implicit.outputs * implicit.size * images.element_size()
+            if size <= DENSE_BYTES:
+                self.jacobian = DenseJacobian(linearized.jacobian(images), implicit.base)
+            else:
+                self.jacobian = implicit
+        self._forget_derived()
+
+    def _forget_derived(self) -> None:
+        """Drop everything computed from the training samples."""
+        self._preconditioners: dict[float, Preconditioner] = {}
+        self._factors: tuple[KroneckerFactors, dict[str, Tensor]] | None = None
+        self._units: dict[tuple[float | None, float], float] = {}
+        self._rows: RowSpace | None = None
+        self._path: RidgePath | None = None
+        self._others: dict[int, tuple[Split, Jacobian]] = {}
+
+    def _inputs(self, split: Split) -> Tensor:
+        """What the trained part of the network sees: images, or features for heads."""
+        if self.method.trained != "head":
+            return split.images
+        with torch.no_grad():
+            return torch.cat([self._embed(part) for part in split.images.split(256)])
+
+    def jacobian_of(self, split: Split) -> Jacobian:
+        """The implicit Jacobian of another split; computed once for each."""
+        if id(split) not in self._others:
+            inputs = self._inputs(split)
+            jacobian: Jacobian
+            if self.method.trained == "head":
+                with torch.no_grad():
+                    jacobian = FeatureJacobian(inputs, self.network(inputs))
+            else:
+                jacobian = NetworkJacobian(Linearized(self.network), inputs, batch=256)
+            self._others[id(split)] = (split, jacobian)
+        return self._others[id(split)][1]
+
+    def first(self, count: int) -> LinearProblem:
+        """The problem of the first ``count`` training samples; its curvature is this one's."""
+        smaller = copy(self)
+        smaller._forget_derived()
+        smaller._others = self._others
+        smaller._factors, smaller._preconditioners = self._factors, self._preconditioners
+        smaller.train = self.train.take(count)
+        if isinstance(self.jacobian, DenseJacobian):
+            matrix, base = self.jacobian.matrix[:count], self.jacobian.base[:count]
+            smaller.jacobian = DenseJacobian(matrix, base)
+        elif isinstance(self.jacobian, FeatureJacobian):
+            features, base = self.jacobian.features[:count], self.jacobian.base[:count]
+            smaller.jacobian = FeatureJacobian(features, base)
+        else:
+            smaller.jacobian = self.jacobian_of(smaller.train)
+        return smaller
+
+    def forget_curvature(self) -> None:
+        """Compute the curvature anew, from this problem's own samples, when it is next needed."""
+        self._factors, self._preconditioners = None, {}
+
+    def share_curvature(self, other: LinearProblem) -> None:
+        """Use the curvature of another problem of the same network."""
+        self._factors, self._preconditioners = other._factors, other._preconditioners
+
+    def preconditioner(self, damping: float) -> Preconditioner:
+        """The Kronecker-factored preconditioner at w0; the factors are computed once."""
+        if damping not in self._preconditioners:
+            if self._factors is None:
+                inputs = self._inputs(self.train)
+                factors = kronecker_factors(self.network, inputs, self.layout.names)
+                correction = eigenvalue_correction(self.network, inputs, factors)
+                self._factors = (factors, correction)
+            factors, correction = self._factors
+            self._preconditioners[damping] = Preconditioner(
+                factors, self.layout, damping, correction
+            )
+        return self._preconditioners[damping]
+
+    def rate(self, point: Point) -> float | None:
+        """The learning rate of a grid point.
+
+        A relative rate is in units of 1/λ, where λ bounds the curvature that a step can meet:
+        the largest eigenvalue of P(G_B + wd·I) over some mini-batches B, times the largest
+        curvature of the loss in the outputs (1 for the squared loss, ½ for cross-entropy).
+        """
+        if point.rate is None or not point.relative:
+            return point.rate
+        key = (point.damping, point.weight_decay)
+        if key not in self._units:
+            preconditioner = None if point.damping is None else self.preconditioner(point.damping)
+            generator = torch.Generator().manual_seed(0)
+            batch = min(point.batch or len(self.train), len(self.train))
+            units = []
+            for _ in range(CURVATURE_BATCHES):
+                index = torch.randperm(len(self.train), generator=generator)[:batch]
+                rows = SampleRows(self.jacobian, index.to(self.train.labels.device))
+                units.append(stable_rate(rows, point.weight_decay, preconditioner, iterations=10))
+            self._units[key] = min(units) * (1.0 if self.method.loss == "mse" else 2.0)
+        return point.rate * self._units[key]
+
+    def fit(
+        self,
+        point: Point,
+        seed: int,
+        on_epoch: OnEpoch | None = None,
+        start: Tensor | None = None,
+    ) -> Fit:
+        """Solve at one grid point, from δ = 0 or from ``start``."""
+        solution = self._solve(point, seed, on_epoch, start)
+        before = self.loss.value(self.jacobian.base, self.train.labels).item()
+        if not solution.loss <= DIVERGED * before:
+            raise Diverged(solution.epochs or 0, self.rate(point), solution.loss)
+
+        def outputs(split: Split) -> Tensor:
+            jacobian = self.jacobian if split is self.train else self.jacobian_of(split)
+            return jacobian.base + jacobian.forward(solution.delta)
+
+        return Fit(
+            outputs,
+            solution.loss,
+            solution.epochs,
+            solution.passes,
+            solution.residual,
+            delta=solution.delta,
+        )
+
+    def _solve(
+        self, point: Point, seed: int, on_epoch: OnEpoch | None, start: Tensor | None
+    ) -> Solution:
+        if self.method.optimizer == "pcg":
+            return self._optimum(point, start)
+        if self.method.optimizer == "closed_form":
+            return self._closed_form(point.weight_decay)
+        rate = self.rate(point)
+        if rate is None or point.batch is None or point.epochs is None:
+            raise ValueError(f"training.{self.method.training} needs rates, batch and epochs.")
+        jacobian, preconditioner, lift = self.jacobian, None, None
+        if self.method.optimizer == "kfac_sgd":
+            if point.damping is None:
+                raise ValueError("training.kfac_sgd needs damping.")
+            preconditioner = self.preconditioner(point.damping)
+        elif isinstance(jacobian, DenseJacobian) and start is None:
+            if self._rows is None:
+                self._rows = RowSpace(jacobian)
+            jacobian, lift = self._rows.jacobian, self._rows.lift
+
+        def after_epoch(epoch: int, delta: Tensor, loss: float) -> bool:
+            if on_epoch is None:
+                return False
+            return on_epoch(epoch, loss, lambda: jacobian.base + jacobian.forward(delta))
+
+        solution = solve_sgd(
+            jacobian,
+            self.loss,
+            self.train.labels,
+            weight_decay=point.weight_decay,
+            rate=rate,
+            epochs=point.epochs,
+            momentum=point.momentum or 0.0,
+            batch=point.batch,
+            milestones=point.milestones,
+            decay=point.decay,
+            seed=seed,
+            preconditioner=preconditioner,
+            start=start,
+            on_epoch=after_epoch,
+        )
+        if lift is None:
+            return solution
+        return Solution(
+            lift(solution.delta),
+            solution.passes,
+            solution.residual,
+            solution.converged,
+            solution.loss,
+            solution.epochs,
+            solution.history,
+        )
+
+    def _optimum(self, point: Point, start: Tensor | None) -> Solution:
+        """The ridge solution: from the Gram matrix where it is small, else by iteration."""
+        jacobian, decay = self.jacobian, point.weight_decay
+        target = self.residual_target()
+        if not isinstance(jacobian, DenseJacobian) or target.numel() > DENSE_ROWS:
+            return solve_pcg(
+                jacobian,
+                target,
+                decay,
+                preconditioner=self.preconditioner(point.damping or decay),
+                tolerance=point.tolerance,
+                max_passes=point.max_passes,
+                start=start,
+            )
+        if self._path is None:
+            self._path = RidgePath(jacobian.gram(), target)
+        coefficients = self._path.coefficients(len(target) * decay).to(target.dtype)
+        delta = jacobian.pull(coefficients)
+        left = target - jacobian.forward(delta)
+        first = jacobian.pull(target)
+        gap = jacobian.pull(left) - len(target) * decay * delta
+        residual = (gap.norm() / first.norm()).item()
+        loss = 0.5 * left.square().sum().item() / len(target)
+        return Solution(delta, 1.0, residual, residual <= point.tolerance, loss, None, [])
+
+    def residual_target(self) -> Tensor:
+        """``R = αY − f0`` of the training samples, N × C.
+
+        Raises:
+            TypeError: if the loss is not the squared loss.
+        """
+        if not isinstance(self.loss, SquaredLoss):
+            raise TypeError("a residual target belongs to the squared loss; set loss to mse.")
+        base = self.jacobian.base
+        return self.loss.targets(self.train.labels, base.dtype) - base
+
+    def _closed_form(self, weight_decay: float) -> Solution:
+        if not isinstance(self.jacobian, FeatureJacobian):
+            raise TypeError("the closed form is for heads; set trained to head.")
+        features, target = self.jacobian.features, self.residual_target()
+        weight, bias = solve_head(features, target, len(target) * weight_decay)
+        delta = torch.cat([weight.reshape(-1), bias])
+        outputs = self.jacobian.base + self.jacobian.forward(delta)
+        loss = self.loss.value(outputs, self.train.labels).item()
+        return Solution(delta, 1.0, None, True, loss, None, [])
+
+
+def make_problem(
+    method: Method, network: Classifier, task: Task, target_scale: float, fold: bool
+) -> NonlinearProblem | LinearProblem:
+    """The problem a method poses on a task."""
+    if method.trained == "all":
+        return NonlinearProblem(method, network, task, target_scale)
+    return LinearProblem(method, network, task, target_scale, fold)

@@ -1,0 +1,45 @@
+"""Comparison, ablation, fine-grained (Tables 1 and 2, Figures 1 left and 2): one method, one task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lqf.experiments.grid import grid_points
+from lqf.experiments.problem import LinearProblem, NonlinearProblem, make_problem
+from lqf.experiments.rows import Row, fit_grid
+from lqf.experiments.task import Settings, Task, build_network, load_task
+from lqf.method import Method, get
+
+
+def problem_of(
+    method: Method, task: Task, weights: Path, settings: Settings, seed: int
+) -> NonlinearProblem | LinearProblem:
+    """The method's problem on the task, from the pre-trained weights and a head drawn from seed."""
+    network = build_network(method, weights, task.classes, task.train.images, settings, seed)
+    fold = settings["backbone"]["fold_batch_norm"]
+    return make_problem(method, network, task, settings["target_scale"], fold)
+
+
+def train(
+    name: str, dataset: str, seed: int, data: Path, weights: Path, settings: Settings
+) -> list[Row]:
+    """Train one method on one data set, at every point of its grid.
+
+    Args:
+        name: name of the method.
+        dataset: name of the data set.
+        seed: draws the head and the order of the samples.
+        data: folder of the prepared data set.
+        weights: features of the pre-trained backbone.
+        settings: the job's settings.
+
+    Returns:
+        One row a grid point.
+    """
+    method = get(name)
+    task = load_task(data, dataset, settings["train_per_class"])
+    problem = problem_of(method, task, weights, settings, seed)
+    points = grid_points(method, settings["training"][method.training])
+    title = f"{dataset} {name} seed {seed}"
+    rows, _ = fit_grid(name, method, problem, task, points, settings, seed, title)
+    return [{**row, "experiment": "train"} for row in rows]

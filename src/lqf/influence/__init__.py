@@ -1,0 +1,42 @@
+"""What each training sample does to the model: exact leave-one-out, removal, informativeness."""
+
+from lqf.influence.approximate import fsi_kfac, kfac_leave_one_out, kfac_leverage
+from lqf.influence.dual import DualRidge, head_gram, head_leverage
+from lqf.influence.forgetting import add, removal_effect, remove, removed_coefficients
+from lqf.influence.informativeness import (
+    eq8_effect,
+    fsi_eq8,
+    functional_sample_information,
+    influence,
+)
+from lqf.influence.leave_one_out import (
+    LeaveOneOut,
+    leave_one_out,
+    leave_one_out_error,
+    leave_one_out_outputs,
+    leave_one_out_residuals,
+    leverage_blocks,
+)
+
+__all__ = [
+    "DualRidge",
+    "LeaveOneOut",
+    "add",
+    "eq8_effect",
+    "fsi_eq8",
+    "fsi_kfac",
+    "functional_sample_information",
+    "head_gram",
+    "head_leverage",
+    "influence",
+    "kfac_leave_one_out",
+    "kfac_leverage",
+    "leave_one_out",
+    "leave_one_out_error",
+    "leave_one_out_outputs",
+    "leave_one_out_residuals",
+    "leverage_blocks",
+    "removal_effect",
+    "remove",
+    "removed_coefficients",
+]

@@ -1,0 +1,23 @@
+"""Linearised networks: ``f0(x) + J(x) δ`` and products with J."""
+
+from lqf.linear.jacobian import (
+    DenseJacobian,
+    FeatureJacobian,
+    Jacobian,
+    NetworkJacobian,
+    RowSpace,
+    SampleRows,
+)
+from lqf.linear.layout import Layout
+from lqf.linear.linearized import Linearized
+
+__all__ = [
+    "DenseJacobian",
+    "FeatureJacobian",
+    "Jacobian",
+    "Layout",
+    "Linearized",
+    "NetworkJacobian",
+    "RowSpace",
+    "SampleRows",
+]

@@ -1,0 +1,232 @@
+"""The Jacobian J (NC × P) of N samples at w0, as the linear solvers see it.
+
+Three representations of one operator: materialised (small problems), implicit in the features
+(heads), and implicit in the network (everything else).  Solvers call ``forward`` and ``pull``
+and do not know which they hold.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lqf.linear.linearized import Linearized
+
+
+class Jacobian(Protocol):
+    """Rows ``J_i`` (C × P) of N samples, with the outputs ``f0`` (N × C) they start from."""
+
+    @property
+    def samples(self) -> int:
+        """N."""
+        ...
+
+    @property
+    def outputs(self) -> int:
+        """C."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """P."""
+        ...
+
+    @property
+    def base(self) -> Tensor:
+        """f0, N × C."""
+        ...
+
+    def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
+        """``J_i δ`` of the samples in ``index`` (all if None), b × C."""
+        ...
+
+    def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
+        """``Σ_i J_iᵀ c_i`` over the samples in ``index`` (all if None), P."""
+        ...
+
+
+class DenseJacobian:
+    """A materialised Jacobian.
+
+    Args:
+        matrix: J, N × C × P.
+        base: f0, N × C.
+    """
+
+    def __init__(self, matrix: Tensor, base: Tensor) -> None:
+        self.matrix = matrix
+        self.base = base
+
+    samples = property(lambda self: self.matrix.shape[0])
+    outputs = property(lambda self: self.matrix.shape[1])
+    size = property(lambda self: self.matrix.shape[2])
+
+    def _rows(self) -> Tensor:
+        return self.matrix.reshape(-1, self.matrix.shape[2])
+
+    def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
+        """``J_i δ``, b × C."""
+        if index is None:
+            return (self._rows() @ delta).reshape(self.base.shape)
+        if self.matrix.is_cuda:
+            return self.matrix[index] @ delta
+        # One product a sample reads J once; gathering the rows first would copy them.
+        return torch.stack([self.matrix[i] @ delta for i in index.tolist()])
+
+    def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
+        """``Σ_i J_iᵀ c_i``, P."""
+        if index is None:
+            return cotangent.reshape(-1) @ self._rows()
+        if self.matrix.is_cuda:
+            return cotangent.reshape(-1) @ self.matrix[index].flatten(0, 1)
+        total = self.matrix.new_zeros(self.size)
+        for i, c in zip(index.tolist(), cotangent, strict=True):
+            total.addmv_(self.matrix[i].T, c)
+        return total
+
+    def gram(self) -> Tensor:
+        """``K = J Jᵀ``, NC × NC, rows in sample-major order."""
+        rows = self._rows()
+        return rows @ rows.T
+
+    def select(self, index: Tensor) -> DenseJacobian:
+        """The Jacobian of the samples in ``index`` only."""
+        return DenseJacobian(self.matrix[index], self.base[index])
+
+
+class SampleRows:
+    """Some samples' rows of a Jacobian, without a copy.
+
+    Args:
+        jacobian: the whole Jacobian.
+        index: the samples, b.
+    """
+
+    def __init__(self, jacobian: Jacobian, index: Tensor) -> None:
+        self._jacobian = jacobian
+        self._index = index
+
+    samples = property(lambda self: len(self._index))
+    outputs = property(lambda self: self._jacobian.outputs)
+    size = property(lambda self: self._jacobian.size)
+    base = property(lambda self: self._jacobian.base[self._index])
+
+    def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
+        """``J_i δ``, b × C."""
+        return self._jacobian.forward(delta, self._index if index is None else self._index[index])
+
+    def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
+        """``Σ_i J_iᵀ c_i``, P."""
+        return self._jacobian.pull(cotangent, self._index if index is None else self._index[index])
+
+
+class RowSpace:
+    """The same linear problem in an orthonormal basis of the row space of J.
+
+    Without a preconditioner every iterate of a gradient method started at δ = 0 lies in the row
+    space of J, so P coordinates can be exchanged for at most NC without changing any output:
+    with ``K = J Jᵀ = L Lᵀ`` the rows of L are those of J in an orthonormal basis.
+
+    Args:
+        jacobian: the materialised Jacobian, N × C × P.
+
+    Attributes:
+        jacobian: the rotated Jacobian, N × C × rank.
+    """
+
+    def __init__(self, jacobian: DenseJacobian) -> None:
+        gram = jacobian.gram().double()
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if not failed:
+            rows, basis = (
+                factor,
+                torch.linalg.solve_triangular(
+                    factor.T, torch.eye(len(gram), dtype=gram.dtype, device=gram.device), upper=True
+                ),
+            )
+        else:
+            # Rows that depend on each other: K = U S² Uᵀ, kept where S² is above rounding.
+            eigenvalues, U = torch.linalg.eigh(gram)
+            rounding = len(eigenvalues) * torch.finfo(jacobian.matrix.dtype).eps
+            kept = eigenvalues > eigenvalues[-1] * rounding
+            scale = eigenvalues[kept].sqrt()
+            rows, basis = U[:, kept] * scale, U[:, kept] / scale
+        self._basis = basis.to(jacobian.matrix.dtype)
+        self._original = jacobian
+        shape = (jacobian.samples, jacobian.outputs, rows.shape[1])
+        matrix = rows.to(jacobian.matrix.dtype).reshape(shape)
+        self.jacobian = DenseJacobian(matrix, jacobian.base)
+
+    def lift(self, coordinates: Tensor) -> Tensor:
+        """The parameter vector δ (P) of a point given in the rotated coordinates."""
+        cotangent = self._basis @ coordinates
+        return self._original.pull(cotangent.reshape(self._original.base.shape))
+
+
+class FeatureJacobian:
+    """The Jacobian of a linear head: ``J_i = I_C ⊗ [φ_iᵀ, 1]``, never formed.
+
+    δ holds the weight (C × F), then the bias (C), as in ``torch.nn.Linear``.
+
+    Args:
+        features: φ, N × F.
+        base: f0, N × C.
+    """
+
+    def __init__(self, features: Tensor, base: Tensor) -> None:
+        self.features = features
+        self.base = base
+
+    samples = property(lambda self: self.features.shape[0])
+    outputs = property(lambda self: self.base.shape[1])
+    size = property(lambda self: self.base.shape[1] * (self.features.shape[1] + 1))
+
+    def _features(self, index: Tensor | None) -> Tensor:
+        return self.features if index is None else self.features[index]
+
+    def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
+        """``J_i δ``, b × C."""
+        C, F = self.outputs, self.features.shape[1]
+        weight, bias = delta[: C * F].reshape(C, F), delta[C * F :]
+        return self._features(index) @ weight.T + bias
+
+    def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
+        """``Σ_i J_iᵀ c_i``, P."""
+        weight = cotangent.T @ self._features(index)
+        return torch.cat([weight.reshape(-1), cotangent.sum(0)])
+
+
+class NetworkJacobian:
+    """The Jacobian of a network, by passes through it.
+
+    Args:
+        linearized: the linearised network.
+        images: N × 3 × H × W, as the network takes them.
+        batch: samples in one pass, bounded by memory.
+    """
+
+    def __init__(self, linearized: Linearized, images: Tensor, batch: int = 64) -> None:
+        self.linearized = linearized
+        self.images = images
+        self.batch = batch
+        self.base = torch.cat([linearized.outputs(part) for part in images.split(batch)])
+
+    samples = property(lambda self: self.images.shape[0])
+    outputs = property(lambda self: self.base.shape[1])
+    size = property(lambda self: self.linearized.layout.size)
+
+    def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
+        """``J_i δ``, b × C."""
+        images = self.images if index is None else self.images[index]
+        return torch.cat([self.linearized.jvp(x, delta) for x in images.split(self.batch)])
+
+    def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
+        """``Σ_i J_iᵀ c_i``, P."""
+        images = self.images if index is None else self.images[index]
+        parts = zip(images.split(self.batch), cotangent.split(self.batch), strict=True)
+        total = torch.zeros(self.size, dtype=cotangent.dtype, device=cotangent.device)
+        for x, c in parts:
+            total += self.linearized.vjp(x, c)
+        return total

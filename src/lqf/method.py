@@ -1,0 +1,132 @@
+"""A method is five choices; the paper's methods are named points in that space.
+
+Nothing in the code asks "is this LQF?": it asks which parameters are trained, with which loss,
+activation, optimizer and pooling.  A combination without meaning is refused when it is made.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, fields
+
+TRAINED = ("all", "linearized", "head")
+LOSSES = ("cross_entropy", "mse")
+ACTIVATIONS = ("relu", "leaky_relu")
+OPTIMIZERS = ("sgd", "kfac_sgd", "pcg", "closed_form")
+POOLINGS = ("average", "covariance")
+
+_ALLOWED = {
+    "trained": TRAINED,
+    "loss": LOSSES,
+    "activation": ACTIVATIONS,
+    "optimizer": OPTIMIZERS,
+    "pooling": POOLINGS,
+}
+
+
+class ImpossibleMethod(ValueError):
+    """Two of the five choices contradict each other, or one is not a choice at all."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One point in the space of fine-tuning methods.
+
+    Args:
+        trained: ``all`` (the network itself), ``linearized`` (all parameters of the first-order
+            expansion at w0, LQF eq. 1) or ``head`` (the last layer only).
+        loss: ``cross_entropy`` or ``mse`` (squared error on targets times α, LQF eq. 3).
+        activation: activation of the pre-trained network.
+        optimizer: ``sgd``, ``kfac_sgd`` (Kronecker-preconditioned), ``pcg`` (preconditioned
+            conjugate gradients) or ``closed_form`` (direct solve, heads only).
+        pooling: ``average`` or ``covariance`` (matrix square root of the covariance, LQF §4.2).
+
+    Raises:
+        ImpossibleMethod: if a value is unknown or two choices exclude each other.
+    """
+
+    trained: str
+    loss: str
+    activation: str
+    optimizer: str
+    pooling: str = "average"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value, allowed = getattr(self, field.name), _ALLOWED[field.name]
+            if value not in allowed:
+                raise ImpossibleMethod(
+                    f"method key '{field.name}' is {value!r}; allowed are {', '.join(allowed)}."
+                )
+        if self.optimizer in ("pcg", "closed_form") and self.loss != "mse":
+            raise ImpossibleMethod(
+                f"method keys 'optimizer' ({self.optimizer}) and 'loss' ({self.loss}) exclude each "
+                "other: a linear solver needs the squared loss; set loss to mse, or optimizer to "
+                "sgd or kfac_sgd."
+            )
+        if self.trained == "all" and self.optimizer != "sgd":
+            raise ImpossibleMethod(
+                f"method keys 'trained' (all) and 'optimizer' ({self.optimizer}) exclude each "
+                "other: only the linearised problem has a constant curvature to precondition or "
+                "invert; set trained to linearized or head, or optimizer to sgd."
+            )
+        if self.optimizer == "closed_form" and self.trained != "head":
+            raise ImpossibleMethod(
+                f"method keys 'optimizer' (closed_form) and 'trained' ({self.trained}) exclude "
+                "each other: the closed form is for heads; set trained to head, or optimizer to "
+                "pcg."
+            )
+
+    @property
+    def training(self) -> str:
+        """Key of the config section ``training`` that holds this method's grid."""
+        return "nonlinear" if self.trained == "all" else self.optimizer
+
+
+METHODS: dict[str, Method] = {
+    "nlft": Method("all", "cross_entropy", "relu", "sgd"),
+    "mpn_cov": Method("all", "cross_entropy", "relu", "sgd", "covariance"),
+    "fc": Method("head", "cross_entropy", "relu", "sgd"),
+    "gaf": Method("linearized", "cross_entropy", "relu", "sgd"),
+    "lqf_fc": Method("head", "mse", "leaky_relu", "kfac_sgd"),
+    "lqf": Method("linearized", "mse", "leaky_relu", "kfac_sgd"),
+    "b_lqf": Method("linearized", "mse", "leaky_relu", "kfac_sgd", "covariance"),
+    "lqf_exact": Method("linearized", "mse", "leaky_relu", "pcg"),
+    # Ablations: lqf with one or two of its three choices put back (all three put back is gaf).
+    "lqf_no_mse": Method("linearized", "cross_entropy", "leaky_relu", "kfac_sgd"),
+    "lqf_no_kfac": Method("linearized", "mse", "leaky_relu", "sgd"),
+    "lqf_no_leaky": Method("linearized", "mse", "relu", "kfac_sgd"),
+    "lqf_no_mse_kfac": Method("linearized", "cross_entropy", "leaky_relu", "sgd"),
+    "lqf_no_mse_leaky": Method("linearized", "cross_entropy", "relu", "kfac_sgd"),
+    "lqf_no_kfac_leaky": Method("linearized", "mse", "relu", "sgd"),
+}
+
+TITLES: dict[str, str] = {
+    "nlft": "NLFT",
+    "mpn_cov": "MPN-COV",
+    "fc": "FC",
+    "gaf": "GaF",
+    "lqf_fc": "LQF-FC",
+    "lqf": "LQF",
+    "b_lqf": "B-LQF",
+    "lqf_exact": "LQF (exact)",
+    "lqf_no_mse": "LQF, cross-entropy",
+    "lqf_no_kfac": "LQF, SGD",
+    "lqf_no_leaky": "LQF, ReLU",
+    "lqf_no_mse_kfac": "LQF, cross-entropy + SGD",
+    "lqf_no_mse_leaky": "LQF, cross-entropy + ReLU",
+    "lqf_no_kfac_leaky": "LQF, SGD + ReLU",
+}
+
+
+def get(name: str) -> Method:
+    """Return the method called ``name``.
+
+    Raises:
+        ValueError: if there is no such method; names the closest one and all allowed names.
+    """
+    if name in METHODS:
+        return METHODS[name]
+    close = difflib.get_close_matches(name, METHODS, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ValueError(f"unknown method {name!r}.{hint} Allowed are {', '.join(METHODS)}.")

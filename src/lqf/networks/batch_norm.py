@@ -1,0 +1,69 @@
+"""Batch normalisation that stays as pre-trained: frozen, or folded into the convolution before it."""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+
+from torch import nn
+from torch.fx import symbolic_trace
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+log = logging.getLogger(__name__)
+
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
+
+
+def freeze_batch_norm(network: nn.Module) -> nn.Module:
+    """Make batch normalisation use its running statistics, whatever ``.train()`` says.
+
+    Its weight γ and bias β stay trainable.  Returns the same network.
+    """
+    for module in network.modules():
+        if isinstance(module, BatchNorm):
+            module.eval()
+            module.train = lambda mode=True, module=module: module  # type: ignore[method-assign, assignment]
+    return network
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """A copy in which each batch norm that follows a convolution is folded into it.
+
+    The function computed at w0 in evaluation mode is the same; the parameters are not (the
+    convolution's weight and a new bias take the place of weight, γ and β), and with them the
+    metric of ``‖w − w0‖²``.  Every remaining parameter then has a Kronecker block (GaF folds too).
+
+    Args:
+        network: a network that ``torch.fx`` can trace.
+
+    Returns:
+        A copy in evaluation mode; the network given is not changed.
+    """
+    network = deepcopy(network).eval()
+    graph = symbolic_trace(network).graph
+    modules = dict(network.named_modules())
+    folded = 0
+    for node in graph.nodes:
+        if node.op != "call_module" or not isinstance(modules[node.target], BatchNorm):
+            continue
+        before = node.args[0]
+        alone = before.op == "call_module" and len(before.users) == 1
+        if not alone or not isinstance(modules[before.target], nn.Conv2d):
+            continue
+        # A module called twice cannot take one of its calls' batch norms into its weights.
+        if sum(other.target == before.target for other in graph.nodes) > 1:
+            continue
+        norm = modules[node.target]
+        network.set_submodule(before.target, fuse_conv_bn_eval(modules[before.target], norm))
+        network.set_submodule(node.target, nn.Identity())
+        folded += 1
+    left = sum(isinstance(m, BatchNorm) for m in network.modules())
+    log.info("batch norm: %d folded into convolutions, %d left frozen", folded, left)
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    return network
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Whether any batch normalisation is left."""
+    return any(isinstance(m, BatchNorm) for m in network.modules())

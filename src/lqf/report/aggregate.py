@@ -1,0 +1,67 @@
+"""From runs/<scale>/ to results/<scale>/: everything that tables, figures and claims are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lqf.report import aggregate_errors, aggregate_samples, aggregate_sweeps
+from lqf.report.artefacts import AGGREGATED
+from lqf.report.raw import write
+
+Aggregator = Callable[[Path, dict[str, Any], Sequence[int]], dict[str, pd.DataFrame]]
+
+_AGGREGATORS: dict[str, Aggregator] = {
+    "comparison": aggregate_errors.comparison,
+    "ablation": aggregate_errors.ablation,
+    "fine_grained": aggregate_errors.fine_grained,
+    "elr": aggregate_sweeps.elr,
+    "kshot": aggregate_sweeps.kshot,
+    "online": aggregate_sweeps.online,
+    "spectrum": aggregate_samples.spectrum,
+    "informativeness": aggregate_samples.informativeness,
+}
+
+
+def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[Path]:
+    """Aggregates the raw CSVs of every experiment of the config.
+
+    Args:
+        runs: The folder runs/<scale>.
+        output: The folder results/<scale>; it is made if need be.
+        settings: The resolved config: `experiments` (an experiment that is absent or null is left
+            out), `seeds`, and optionally `data`, the folder of the prepared data sets (by default
+            data/<scale> beside runs/).
+
+    Returns:
+        The files written, `AGGREGATED` in `lqf.report.artefacts` for these experiments.
+
+    Raises:
+        ValueError: `experiments` is missing or names an unknown experiment.
+        MissingRun: A run that the config asks for is missing or malformed.
+    """
+    if "experiments" not in settings:
+        raise ValueError("aggregate: settings lack the key 'experiments'; pass the whole config.")
+    sections = {key: value for key, value in settings["experiments"].items() if value}
+    unknown = sorted(set(sections) - set(_AGGREGATORS))
+    if unknown:
+        raise ValueError(
+            f"aggregate: experiments {unknown} are unknown; allowed are {sorted(_AGGREGATORS)}."
+        )
+    data = Path(settings.get("data") or runs.parent.parent / "data" / runs.name)
+    seeds = settings.get("seeds", [0])
+    written = []
+    for experiment, function in _AGGREGATORS.items():
+        if experiment not in sections:
+            continue
+        for name, frame in function(runs, sections[experiment], seeds).items():
+            write(frame, output / name)
+        if experiment == "informativeness":
+            scores = pd.read_csv(output / "informativeness_scores.csv")
+            shown = sections[experiment].get("shown", 25)
+            aggregate_samples.save_images(scores, shown, data, output / "informative_images.png")
+        written += [output / name for name in AGGREGATED[experiment]]
+    return written

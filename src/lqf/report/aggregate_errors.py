@@ -1,0 +1,232 @@
+"""Errors of data set × method: Table 1, Table 2, Figures 1 (left) and 2."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from lqf.data import catalogue
+from lqf.report import paper
+from lqf.report.raw import CHOICES, order_by, read_metrics, select
+from lqf.report.statistics import relative_increase, standard_deviation, t_interval
+
+Frames = dict[str, pd.DataFrame]
+
+
+def comparison(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
+    """Aggregates Table 1 and Figure 1 (left): errors, and their increase over `nlft`.
+
+    Args:
+        runs: The folder runs/<scale>.
+        section: `experiments.comparison` of the config.
+        seeds: Seeds, where the section has none.
+
+    Returns:
+        File name -> rows.
+    """
+    selected = selected_runs(runs, section, seeds)
+    means = mean_errors(selected, section, "table1")
+    relative = relative_to(means, "nlft")
+    summary = box_summary(relative, [m for m in section["methods"] if m != "nlft"])
+    summary["paper_median"] = summary["method"].map(paper.MEDIANS)
+    return {
+        "comparison.csv": means,
+        "comparison_runs.csv": selected,
+        "relative.csv": relative,
+        "relative_summary.csv": summary,
+    }
+
+
+def ablation(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
+    """Aggregates Figure 2: errors of LQF without an ingredient, and their increase over LQF.
+
+    Args:
+        runs: The folder runs/<scale>.
+        section: `experiments.ablation` of the config; `lqf` is read even if not listed.
+        seeds: Seeds, where the section has none.
+
+    Returns:
+        File name -> rows.
+    """
+    methods = [*dict.fromkeys(["lqf", *section["methods"]])]
+    section = {**section, "methods": methods}
+    selected = selected_runs(runs, section, seeds)
+    means = mean_errors(selected, section, None)
+    relative = relative_to(means, "lqf")
+    columns = ["dataset", "method", "rel_increase_pct", "rel_increase_on_test_pct"]
+    means = means.merge(relative[columns], on=["dataset", "method"], how="left")
+    return {
+        "ablation.csv": means,
+        "ablation_runs.csv": selected,
+        "ablation_summary.csv": box_summary(relative, methods[1:]),
+    }
+
+
+def fine_grained(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
+    """Aggregates Table 2.
+
+    Args:
+        runs: The folder runs/<scale>.
+        section: `experiments.fine_grained` of the config.
+        seeds: Seeds, where the section has none.
+
+    Returns:
+        File name -> rows.
+    """
+    selected = selected_runs(runs, section, seeds)
+    means = mean_errors(selected, section, "table2")
+    return {"fine_grained.csv": means, "fine_grained_runs.csv": selected}
+
+
+def dataset_columns(name: str) -> dict[str, Any]:
+    """Describes a data set for tables and figures.
+
+    Args:
+        name: A name in the catalogue, or of somebody's own data.
+
+    Returns:
+        title, group, distance, paper (the data set of the paper that it is or stands for) and
+        stand_in (whether it only stands for it, so that numbers must not be compared).
+    """
+    if name not in catalogue.names():
+        return {"title": name, "group": "", "distance": "", "paper": None, "stand_in": True}
+    spec = catalogue.get(name)
+    return {
+        "title": spec.title,
+        "group": spec.group,
+        "distance": spec.distance,
+        "paper": spec.paper,
+        "stand_in": name in catalogue.DEMO,
+    }
+
+
+def selected_runs(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> pd.DataFrame:
+    """One row a run: the grid point selected on validation, and the error of the best on test.
+
+    Args:
+        runs: The folder runs/<scale>.
+        section: An experiment of the config with datasets and methods.
+        seeds: Seeds, where the section has none.
+
+    Returns:
+        Rows in the order of the config; columns ending in `_on_test` belong to the grid point
+        that was selected on test.
+    """
+    raw = read_metrics(runs, "train", section, seeds)
+    keys = ["dataset", "method", "seed"]
+    chosen = select(raw, keys, "selected_val")
+    on_test = select(raw, keys, "selected_test")[[*keys, "test_err", "rate", "weight_decay"]]
+    chosen = chosen.merge(on_test, on=keys, suffixes=("", "_on_test"))
+    columns = [*keys, "status", "n_points", "n_diverged", "n_train", "n_test", *CHOICES]
+    columns += ["residual", "train_loss", "train_err", "val_err", "test_err"]
+    columns += ["test_err_on_test", "rate_on_test", "weight_decay_on_test"]
+    orders = {"dataset": section["datasets"], "method": section["methods"]}
+    return order_by(chosen[columns], **orders)
+
+
+def mean_errors(
+    selected: pd.DataFrame,
+    section: dict[str, Any],
+    table: Literal["table1", "table2"] | None,
+) -> pd.DataFrame:
+    """Means over seeds; diverged runs never enter them.
+
+    Args:
+        selected: What `selected_runs` returns.
+        section: The experiment, for the order of rows.
+        table: The paper's table whose numbers stand beside ours, if any.
+
+    Returns:
+        One row a data set and method: test error in % with standard deviation and 95 % t
+        interval over the n_seeds runs that did not diverge (of n_runs), the grid point chosen most
+        often, the same when selected on test, and the paper's number.
+    """
+    rows = []
+    for (dataset, method), runs in selected.groupby(["dataset", "method"], sort=True):
+        fine = runs[runs["status"] == "ok"]
+        mean, on_test = t_interval(fine["test_err"]), t_interval(fine["test_err_on_test"])
+        about = dataset_columns(str(dataset))
+        printed = None
+        if table and about["paper"] and not about["stand_in"]:
+            printed = paper.error(table, about["paper"], str(method))
+        rows.append(
+            {
+                "dataset": dataset,
+                **about,
+                "method": method,
+                "err_mean": mean.value,
+                "err_std": standard_deviation(fine["test_err"]),
+                "err_low": mean.low,
+                "err_high": mean.high,
+                "n_seeds": len(fine),
+                "n_runs": len(runs),
+                "status": "ok" if len(fine) else "diverged",
+                "n_points": int(runs["n_points"].sum()),
+                "n_diverged": int(runs["n_diverged"].sum()),
+                "n_train": runs["n_train"].iloc[0],
+                "n_test": runs["n_test"].iloc[0],
+                "best_rate": _most_common(fine["rate"]),
+                "best_weight_decay": _most_common(fine["weight_decay"]),
+                "err_mean_on_test": on_test.value,
+                "err_std_on_test": standard_deviation(fine["test_err_on_test"]),
+                "paper_err": np.nan if printed is None else printed,
+                "diff": np.nan if printed is None else mean.value - printed,
+            }
+        )
+    orders = {"dataset": section["datasets"], "method": section["methods"]}
+    return order_by(pd.DataFrame(rows), **orders)
+
+
+def relative_to(means: pd.DataFrame, reference: str) -> pd.DataFrame:
+    """Relative increase of each method's mean error over a reference method's, per data set.
+
+    Args:
+        means: What `mean_errors` returns.
+        reference: Name of the reference method.
+
+    Returns:
+        One row a data set and other method; NaN where the reference has no error or diverged.
+    """
+    base = means[means["method"] == reference].set_index("dataset")
+    rows = means[means["method"] != reference].copy()
+    for suffix in ("", "_on_test"):
+        rows[f"rel_increase{suffix}_pct"] = relative_increase(
+            rows[f"err_mean{suffix}"], base[f"err_mean{suffix}"].reindex(rows["dataset"])
+        )
+    rows["reference"] = reference
+    columns = ["dataset", "title", "group", "distance", "method", "reference", "n_seeds"]
+    return rows[[*columns, "rel_increase_pct", "rel_increase_on_test_pct"]].reset_index(drop=True)
+
+
+def box_summary(relative: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
+    """Plain median, quartiles and extremes over data sets (LQF Figure 1).
+
+    Args:
+        relative: What `relative_to` returns.
+        methods: Methods, in the order of the rows.
+
+    Returns:
+        One row a method, with the number of data sets it is over, and of those left out because
+        the increase is undefined there.
+    """
+    rows = []
+    for method in methods:
+        own = relative[relative["method"] == method]
+        values = own["rel_increase_pct"].dropna()
+        row: dict[str, Any] = {"method": method}
+        points = (("median", 0.5), ("q25", 0.25), ("q75", 0.75), ("min", 0.0), ("max", 1.0))
+        for name, quantile in points:
+            row[name] = values.quantile(quantile)
+        row["n_datasets"], row["n_undefined"] = len(values), len(own) - len(values)
+        row["median_on_test"] = own["rel_increase_on_test_pct"].median()
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _most_common(values: pd.Series) -> float:
+    modes = values.dropna().mode()
+    return float(modes.iloc[0]) if len(modes) else float("nan")

@@ -1,0 +1,188 @@
+"""Eigenvalues, scores of samples, and what their removal costs: Figures 3 and 6."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lqf.report.aggregate_errors import Frames, dataset_columns
+from lqf.report.raw import MissingRun, order_by, read_rows
+from lqf.report.statistics import spearman, standard_deviation, t_interval
+
+SCORES = ("fsi_eq8", "fsi_kfac", "leverage", "loo_error")
+"""Scores whose rank correlation with the exact one is reported."""
+
+_LARGEST_PICTURE = 96
+
+
+def _read(
+    runs: Path, kind: str, section: dict[str, Any], seeds: Sequence[int], file: str, columns: str
+) -> pd.DataFrame:
+    dataset = section["dataset"]
+    frames = []
+    for seed in section.get("seeds") or seeds:
+        frame = read_rows(runs / kind / dataset / str(seed) / file, columns.split())
+        about = {"dataset": dataset, "title": dataset_columns(dataset)["title"], "seed": seed}
+        frame = frame.drop(columns=[key for key in about if key in frame.columns])
+        frames.append(frame.assign(**about))
+    rows = pd.concat(frames, ignore_index=True)
+    first = ["dataset", "title", "seed"]
+    return rows[[*first, *[column for column in rows.columns if column not in first]]]
+
+
+def spectrum(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
+    """Aggregates Figure 3: eigenvalues of the Gauss–Newton matrix, and condition numbers.
+
+    κ is the largest eigenvalue over the smallest one kept; kept are those above `cutoff` times
+    the largest. As κ then grows with the number kept, κ at the smaller of the two phases' numbers
+    (`kappa_common`) stands beside it.
+
+    Args:
+        runs: The folder runs/<scale>.
+        section: `experiments.spectrum` of the config, with `cutoff`.
+        seeds: Seeds, where the section has none.
+
+    Returns:
+        File name -> rows; phase is `init` (w0) or `end` (after non-linear fine-tuning).
+    """
+    rows = _read(runs, "spectrum", section, seeds, "spectrum.csv", "phase index eigenvalue")
+    keys = ["seed", "phase", "index"]
+    columns = ["dataset", "title", *keys, "eigenvalue"]
+    columns += [column for column in ("n_samples",) if column in rows.columns]
+    rows = rows[columns].sort_values(keys, ignore_index=True)
+    rows = order_by(rows, phase=("init", "end"))
+    cutoff = section["cutoff"]
+    condition = []
+    for seed, both in rows.groupby("seed", sort=True):
+        values = {
+            str(phase): np.sort(part["eigenvalue"].to_numpy())[::-1]
+            for phase, part in both.groupby("phase")
+        }
+        ranks = {phase: int((v > cutoff * v[0]).sum()) for phase, v in values.items()}
+        common = min(ranks.values())
+        for phase in sorted(values, reverse=True):
+            v, rank = values[phase], ranks[phase]
+            condition.append(
+                {
+                    "dataset": section["dataset"],
+                    "title": both["title"].iloc[0],
+                    "seed": seed,
+                    "phase": phase,
+                    "kappa": v[0] / v[rank - 1],
+                    "kappa_common": v[0] / v[common - 1],
+                    "lambda_max": v[0],
+                    "lambda_min_kept": v[rank - 1],
+                    "rank_kept": rank,
+                    "rank_common": common,
+                    "n_eigenvalues": len(v),
+                    "cutoff": cutoff,
+                }
+            )
+    frame = pd.DataFrame(condition)
+    return {"spectrum.csv": rows, "condition.csv": order_by(frame, phase=("init", "end"))}
+
+
+def informativeness(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
+    """Aggregates Figure 6: the score of every sample, and the error after removing some.
+
+    Args:
+        runs: The folder runs/<scale>.
+        section: `experiments.informativeness` of the config.
+        seeds: Seeds, where the section has none.
+
+    Returns:
+        File name -> rows; rank 1 is the most informative sample by the exact score.
+    """
+    columns = "index row label class fsi_exact fsi_eq8 fsi_kfac leverage loo_error"
+    scores = _read(runs, "informativeness", section, seeds, "scores.csv", columns)
+    scores["rank"] = (
+        scores.groupby("seed")["fsi_exact"].rank(ascending=False, method="first").astype(int)
+    )
+    scores = scores.sort_values(["seed", "rank"], ignore_index=True)
+    correlations = [
+        {
+            "dataset": section["dataset"],
+            "seed": seed,
+            "score": score,
+            "spearman": spearman(rows[score], rows["fsi_exact"]),
+            "n_samples": len(rows),
+        }
+        for seed, rows in scores.groupby("seed", sort=True)
+        for score in SCORES
+    ]
+    columns = "removal schedule n_removed n_train test_err"
+    removal = _read(runs, "informativeness", section, seeds, "removal.csv", columns)
+    removal["acc"] = 100 - removal["test_err"]
+    keys = ["removal", "schedule", "n_removed"]
+    removal = removal.sort_values([*keys, "seed"], ignore_index=True)
+    means = []
+    for key, rows in removal.groupby(keys, sort=True):
+        acc = t_interval(rows["acc"])
+        means.append(
+            {
+                "dataset": section["dataset"],
+                "title": rows["title"].iloc[0],
+                **dict(zip(keys, key, strict=True)),
+                "n_train": rows["n_train"].mean(),
+                "acc_mean": acc.value,
+                "acc_std": standard_deviation(rows["acc"]),
+                "acc_low": acc.low,
+                "acc_high": acc.high,
+                "n_seeds": acc.n,
+            }
+        )
+    order = {"removal": ("most", "least", "random"), "schedule": ("one_shot", "iterative")}
+    kept = ["dataset", "title", "seed", *keys, "n_train", "test_err", "acc"]
+    return {
+        "informativeness_scores.csv": scores,
+        "informativeness_correlation.csv": pd.DataFrame(correlations),
+        "removal.csv": order_by(pd.DataFrame(means), **order),
+        "removal_runs.csv": order_by(removal[kept], **order),
+    }
+
+
+def save_images(scores: pd.DataFrame, shown: int, data: Path, output: Path) -> None:
+    """Saves the most (upper row) and least informative samples of the first seed as one picture.
+
+    So that Figure 6 can be redrawn where the data set is not.
+
+    Args:
+        scores: informativeness_scores.csv.
+        shown: Number of samples in each row.
+        data: The folder of the prepared data sets.
+        output: The picture, PNG, `shown` samples wide and two high.
+
+    Raises:
+        MissingRun: The data set's images are not there.
+    """
+    from PIL import Image
+
+    scores = scores[scores["seed"] == scores["seed"].iloc[0]].sort_values("rank")
+    path = data / str(scores["dataset"].iloc[0]) / "images.npy"
+    if not path.is_file():
+        raise MissingRun(
+            f"aggregate: {path} does not exist, but Figure 6 shows its images; "
+            "prepare the data set, or name its folder under the settings key 'data'."
+        )
+    images = np.load(path, mmap_mode="r")
+    chosen = [scores["row"].head(shown), scores["row"].tail(shown)[::-1]]
+    size = min(images.shape[1], _LARGEST_PICTURE)
+    sheet = Image.new("RGB", (size * shown, size * 2), "white")
+    for line, rows in enumerate(chosen):
+        for column, row in enumerate(rows):
+            picture = Image.fromarray(np.asarray(images[int(row)]))
+            if picture.size != (size, size):
+                picture = picture.resize((size, size), Image.Resampling.LANCZOS)
+            sheet.paste(picture, (column * size, line * size))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    temporary = output.with_name(f".{os.getpid()}.{output.name}")
+    try:
+        sheet.save(temporary, optimize=True)
+        temporary.replace(output)
+    finally:
+        temporary.unlink(missing_ok=True)

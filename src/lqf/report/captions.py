@@ -1,0 +1,248 @@
+"""Captions, made from the numbers: what is shown, at which scale, n, and what the claims became."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from lqf.method import TITLES
+from lqf.report import artefacts, paper
+from lqf.report.style import counts, plural
+
+_VERDICTS = {
+    "holds": "**holds here**",
+    "fails": "**fails here**",
+    "undecided": "**undecided here**",
+    "not tested": "**not tested here**",
+}
+
+
+def caption(name: str, results: Path) -> str:
+    """Writes the caption of a table or figure, as reStructuredText.
+
+    Args:
+        name: The artefact.
+        results: The folder results/<scale>.
+
+    Returns:
+        The text.
+    """
+    artefact = artefacts.get(name)
+    lines = [
+        f"**{artefact.label}. {artefact.title}.**",
+        f"Scale: {_plain(results.name)}. {_BODIES[name](results)}",
+        "",
+    ]
+    verdicts = pd.read_csv(results / artefacts.CLAIMS_FILE).set_index("id")
+    known = [claim for claim in artefact.claims if claim in verdicts.index]
+    if known:
+        lines += ["Claims it speaks to:", ""]
+        lines += [_claim(verdicts.loc[claim]) for claim in known]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _claim(row: pd.Series) -> str:
+    text = f"- {_plain(row['statement'])} ({_plain(row['source'])}) — {_VERDICTS[row['verdict']]}"
+    if row["verdict"] != "not tested":
+        text += f": {_number(row['value'])}"
+        if pd.notna(row["low"]):
+            text += f", from {_number(row['low'])} to {_number(row['high'])}"
+        text += f" ({_plain(row['interval'])}, n = {int(row['n'])})"
+    elif pd.notna(row["note"]):
+        text += f": {_plain(row['note'])}"
+    if row["paper_verdict"] != "not tested":
+        text += (
+            f"; by the paper's printed numbers: {row['paper_verdict']} "
+            f"({_number(row['paper_value'])})"
+        )
+    return text + "."
+
+
+def _errors(rows: pd.DataFrame) -> str:
+    runs, diverged = int(rows["n_points"].sum()), int(rows["n_diverged"].sum())
+    seeds = rows["n_seeds"].to_numpy()
+    text = (
+        f"Test error in %, mean ± standard deviation over {plural(int(seeds.max()), 'seed')}, "
+        f"on {plural(rows['dataset'].nunique(), 'data set')}; each run takes the grid point "
+        "with the least validation error. "
+    )
+    if seeds.min() < seeds.max():
+        text += f"Some cells rest on fewer seeds (n = {counts(seeds)}), as said in the cell. "
+    if diverged:
+        text += f"{diverged} of {runs} grid points diverged; they enter no mean. "
+    return text
+
+
+def _table1(results: Path) -> str:
+    rows = pd.read_csv(results / "comparison.csv")
+    return (
+        _errors(rows)
+        + "Bold: the best linear method (all but NLFT). In brackets: the paper's number and, where "
+        "the data set is the paper's own, the difference; — where the paper has none. LQF (exact) "
+        "is ours: the same objective solved without a learning rate. The last row is the plain "
+        "median over data sets of (error − NLFT) / NLFT."
+    )
+
+
+def _table2(results: Path) -> str:
+    rows = pd.read_csv(results / "fine_grained.csv")
+    return (
+        _errors(rows)
+        + "B-LQF and MPN-COV pool by the matrix square root of the covariance. Bold: the best "
+        f"linear method (all but NLFT and MPN-COV). {_plain(paper.TABLE2_NOTE)}"
+    )
+
+
+def _figure1_left(results: Path) -> str:
+    summary = pd.read_csv(results / "relative_summary.csv")
+    medians = ", ".join(
+        f"{TITLES.get(row['method'], row['method'])} {_number(row['median'])} %"
+        for _, row in summary.iterrows()
+    )
+    text = (
+        "Lines: plain median over data sets; boxes: quartiles; whiskers: minimum and maximum; "
+        f"dots: data sets (n = {counts(summary['n_datasets'].to_numpy())}), each by its mean "
+        f"error over seeds; diamonds: the paper's medians on its own data sets. Medians: {medians}."
+    )
+    if summary["n_undefined"].max():
+        text += (
+            f" On {plural(int(summary['n_undefined'].max()), 'data set')} the increase is "
+            "undefined (NLFT makes no error, or a method diverged)."
+        )
+    return text
+
+
+def _figure1_right(results: Path) -> str:
+    best = pd.read_csv(results / "elr_best.csv")
+    points = pd.read_csv(results / "elr.csv")
+    text = (
+        f"Left: the effective learning rate η / ((1 − m) b) with the least validation error of "
+        f"each of {plural(best['dataset'].nunique(), 'data set')}; box: quartiles, whiskers: "
+        "minimum and maximum. Where several rates share the least error (on average "
+        f"{best['n_tied'].mean():.1f} do) the middle one is taken. Right: test error above the "
+        "least of the data set; thin: data sets, thick: median. Rates of LQF are in units of 1 over "
+        "the largest eigenvalue of the preconditioned Hessian, those of NLFT as they are."
+    )
+    gone = points[points["n_diverged"] > 0].groupby("method").size()
+    for method, number in gone.items():
+        total = int((points["method"] == method).sum())
+        text += f" {TITLES.get(str(method), method)} diverged at {number} of {total} points."
+    seeds = (points["n_seeds"] + points["n_diverged"]).to_numpy()
+    return f"{text} Seeds: {counts(seeds)} a point."
+
+
+def _figure2(results: Path) -> str:
+    summary = pd.read_csv(results / "ablation_summary.csv")
+    rows = pd.read_csv(results / "ablation.csv")
+    medians = ", ".join(
+        f"{TITLES.get(row['method'], row['method'])} {_number(row['median'])} %"
+        for _, row in summary.iterrows()
+    )
+    return (
+        "Relative increase of the test error over LQF when choices are put back, singly, in pairs, "
+        "and all (GaF). Lines: median over data sets; boxes: quartiles; whiskers: minimum and "
+        f"maximum; dots: data sets (n = {counts(summary['n_datasets'].to_numpy())}, "
+        f"{counts(rows['n_seeds'].to_numpy())} seeds each). Medians: {medians}."
+    )
+
+
+def _figure3(results: Path) -> str:
+    rows = pd.read_csv(results / "condition.csv")
+    kappa = rows.groupby("phase")[["kappa", "kappa_common", "rank_kept"]].mean()
+    phases = [
+        f"{title}: κ = {_number(kappa.loc[phase, 'kappa'])} "
+        f"({kappa.loc[phase, 'rank_kept']:.0f} eigenvalues kept), "
+        f"{_number(kappa.loc[phase, 'kappa_common'])} at equal rank, "
+        f"paper {_number(paper.CONDITION[phase])}"
+        for phase, title in (("init", "pre-trained weights"), ("end", "after fine-tuning"))
+        if phase in kappa.index
+    ]
+    return (
+        f"{_plain(rows['title'].iloc[0])}, {plural(rows['seed'].nunique(), 'seed')}. κ is the "
+        "largest eigenvalue of the Gauss–Newton matrix over the smallest kept, kept are those "
+        f"above {rows['cutoff'].iloc[0]:g} of the largest; with the fewer of both phases' numbers "
+        f"kept it is κ at equal rank. {'; '.join(phases)}. The paper does not define its κ."
+    )
+
+
+def _figure4(results: Path) -> str:
+    rows = pd.read_csv(results / "kshot.csv", dtype={"shots": str})
+    means = rows.groupby("shots", sort=False)["rel_diff_pct"].mean()
+    spelled = ", ".join(f"{shots}: {_number(value)} %" for shots, value in means.items())
+    return (
+        "(LQF − NLFT) / NLFT of the mean test errors over draws, on the same draws for both. "
+        "Boxes: quartiles over data sets; whiskers: the last value within 1.5 times their "
+        "distance; diamonds: outliers. Means over data sets by samples a class: "
+        f"{spelled}. {plural(rows['dataset'].nunique(), 'data set')}, "
+        f"{counts(rows['n_seeds'].to_numpy())} draws each. Hyper-parameters are chosen on the "
+        "validation split, which does not shrink with the training set."
+    )
+
+
+def _figure5(results: Path) -> str:
+    rows = pd.read_csv(results / "online.csv")
+    last = rows[rows["step"] == rows["step"].max()].set_index("method")["acc_mean"]
+    names = {"inc": "step by step", "scratch": "from scratch"}
+    ends = []
+    for method, value in last.items():
+        title, _, mode = str(method).rpartition("_")
+        ends.append(f"{TITLES.get(title, title)} {names[mode]} {_number(value)} %")
+    capped = int(rows["n_capped"].sum())
+    text = (
+        f"{_plain(rows['title'].iloc[0])}: test accuracy (mean and ± 1 standard deviation over "
+        f"{counts(rows['n_seeds'].to_numpy())} seeds) after each of {rows['step'].max()} steps, "
+        "trained on all samples so far from the last solution (step by step) or from the "
+        f"pre-trained weights (from scratch), and training samples visited so far. At the last step: "
+        f"{', '.join(ends)}."
+    )
+    if capped:
+        text += f" {capped} fits ended at the limit of epochs before the stop rule held."
+    return text
+
+
+def _figure6(results: Path) -> str:
+    scores = pd.read_csv(results / "informativeness_scores.csv")
+    removal = pd.read_csv(results / "removal.csv")
+    ranks = pd.read_csv(results / "informativeness_correlation.csv")
+    means = ranks.groupby("score", sort=False)["spearman"].mean()
+    seeds = counts(removal["n_seeds"].to_numpy())
+    return (
+        f"{_plain(removal['title'].iloc[0])}, {scores['seed'].nunique()} seeds, "
+        f"{int(scores.groupby('seed').size().max())} training samples. Left: the samples with the "
+        "most and the least functional sample information (LQF eq. 9, exact leave-one-out) of the "
+        "first seed. Right: test accuracy of exact LQF retrained without the most or least "
+        "informative or random samples; dashed: scored again after every 5 % removed; mean and "
+        f"± 1 standard deviation over {seeds} seeds. Spearman correlation with the exact score: "
+        f"eq. 8 as printed {_number(means['fsi_eq8'])}, K-FAC {_number(means['fsi_kfac'])}. "
+        "The paper says accuracy in the caption and error in the text; this is accuracy."
+    )
+
+
+_BODIES: dict[str, Callable[[Path], str]] = {
+    "table1": _table1,
+    "table2": _table2,
+    "figure1_left": _figure1_left,
+    "figure1_right": _figure1_right,
+    "figure2": _figure2,
+    "figure3": _figure3,
+    "figure4": _figure4,
+    "figure5": _figure5,
+    "figure6": _figure6,
+}
+
+
+def _number(value: float) -> str:
+    """Three significant digits, with a true minus."""
+    if pd.isna(value):
+        return "—"
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".")
+    return text.replace("-", "−")
+
+
+def _plain(text: str) -> str:
+    """Escapes what reStructuredText, or Jinja around it, would read as markup."""
+    for mark in ("\\", "*", "`", "|", "_"):
+        text = text.replace(mark, f"\\{mark}")
+    return text.replace("{", "(").replace("}", ")")

@@ -1,0 +1,114 @@
+"""The claims of the paper beside what was measured here; the verdicts follow from the config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lqf.report import rules
+from lqf.report.measures import FUNCTIONS, NotTested, PaperResults, Results
+from lqf.report.raw import write
+from lqf.report.statistics import Estimate
+
+VERDICTS = ("holds", "fails", "undecided", "not tested")
+
+
+def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Tests every claim of the config and writes claims.csv.
+
+    Args:
+        results: The folder results/<scale>.
+        output: The CSV to write.
+        claims_list: The config's `claims`: id, source, statement, measure, rule.
+
+    Returns:
+        One row a claim: its value with a 95 % interval and the interval's name, the number of
+        data sets or seeds behind it, the verdict, the rule, and value and verdict by the paper's
+        own printed tables where they can tell.
+
+    Raises:
+        BadClaim: A claim is malformed, or two have one id.
+    """
+    seen: set[str] = set()
+    ours, printed = Results(results), PaperResults()
+    rows = []
+    for claim in claims_list:
+        rules.check(claim)
+        if claim["id"] in seen:
+            raise rules.BadClaim(f"claim {claim['id']!r} is there twice; give each its own id.")
+        seen.add(claim["id"])
+        estimate, verdict, note = _test(claim, ours)
+        theirs, paper_verdict, _ = _test(claim, printed)
+        rows.append(
+            {
+                "id": claim["id"],
+                "source": claim["source"],
+                "statement": claim["statement"],
+                "measure": _spell(claim["measure"]),
+                "value": estimate.value,
+                "low": estimate.low,
+                "high": estimate.high,
+                "n": estimate.n,
+                "interval": estimate.interval,
+                "verdict": verdict,
+                "rule": f"holds: {claim['rule']['holds']}; fails: {claim['rule']['fails']}",
+                "paper_value": theirs.value,
+                "paper_verdict": paper_verdict,
+                "note": note,
+            }
+        )
+    frame = pd.DataFrame(rows)
+    write(frame, output)
+    return frame
+
+
+def decide(rule: Mapping[str, str], estimate: Estimate) -> str:
+    """Applies a rule.
+
+    Args:
+        rule: With the keys `holds` and `fails`.
+        estimate: What was measured.
+
+    Returns:
+        `holds`, `fails` or `undecided`.
+    """
+    names = {
+        "value": estimate.value,
+        "low": estimate.low,
+        "high": estimate.high,
+        "n": float(estimate.n),
+    }
+    for verdict in ("holds", "fails"):
+        if rules.holds(rule[verdict], names):
+            return verdict
+    return "undecided"
+
+
+def _test(claim: Mapping[str, Any], results: Results) -> tuple[Estimate, str, str]:
+    arguments = dict(claim["measure"])
+    measure = FUNCTIONS[arguments.pop("name")]
+    try:
+        estimate = measure(results, **arguments)
+    except NotTested as reason:
+        nothing = Estimate(np.nan, np.nan, np.nan, 0, "")
+        return nothing, "not tested", str(reason)
+    if isinstance(results, PaperResults):
+        # Printed numbers are taken as they stand: they come without intervals.
+        value = estimate.value
+        estimate = Estimate(value, value, value, estimate.n, "as printed")
+    if np.isnan(estimate.value):
+        return estimate, "not tested", "no run gives a finite value"
+    return estimate, decide(claim["rule"], estimate), ""
+
+
+def _spell(measure: Mapping[str, Any]) -> str:
+    arguments = [
+        f"{key}={'+'.join(map(str, value)) if isinstance(value, list) else value}"
+        for key, value in measure.items()
+        if key != "name"
+    ]
+    return f"{measure['name']}({', '.join(arguments)})"

@@ -1,0 +1,52 @@
+"""Figure 4: LQF against non-linear fine-tuning with few samples a class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lqf.report.style import COLOURS, COLUMN, boxes, counts, new_figure
+
+
+def data(results: Path) -> pd.DataFrame:
+    """Returns what is drawn: one row a data set and number of shots.
+
+    Args:
+        results: The folder results/<scale>.
+    """
+    return pd.read_csv(results / "kshot.csv", dtype={"shots": str})
+
+
+def plot(rows: pd.DataFrame, results: Path) -> Figure:
+    """Draws a box a number of shots, outliers as diamonds.
+
+    Args:
+        rows: What `data` returns.
+        results: The folder results/<scale>.
+
+    Returns:
+        The figure.
+    """
+    shots = list(rows["shots"].astype(str).unique())
+    figure = new_figure(COLUMN, 2.5)
+    axes = figure.subplots()
+    groups = [rows.loc[rows["shots"].astype(str) == k, "rel_diff_pct"] for k in shots]
+    axes.axhline(0, color=COLOURS["nlft"], linestyle="--", linewidth=1)
+    boxes(axes, groups, [COLOURS["lqf"]] * len(shots), whiskers=1.5, points=False)
+    axes.set_xticks(range(len(shots)), shots)
+    axes.set_xlim(-0.6, len(shots) - 0.4)
+    axes.set_xlabel("training samples a class")
+    axes.set_ylabel("(LQF − NLFT) / NLFT\ntest error, %")
+    sets = counts([group.notna().sum() for group in groups])
+    axes.set_title(f"{sets} data sets, {counts(rows['n_seeds'])} draws each")
+    axes.grid(axis="y")
+    low, high = axes.get_ylim()
+    for place, word in ((high, "NLFT better"), (low, "LQF better")):
+        axes.annotate(
+            word, (1, place), xycoords=("axes fraction", "data"), xytext=(-3, 0),
+            textcoords="offset points", ha="right", fontsize=7, color=COLOURS["nlft"],
+            va="top" if place == high else "bottom",
+        )
+    return figure

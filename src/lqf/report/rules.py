@@ -1,0 +1,146 @@
+"""Claims as the config writes them: their keys, their measures' arguments, and their rules.
+
+Rules are comparisons between numbers and `value`, `low`, `high`, `n`, joined by `and`, `or`,
+`not`. They are parsed and walked, never evaluated as code. This module is read while a workflow
+is being planned, so it imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+NAMES = ("value", "low", "high", "n")
+"""What a rule may speak about: the measured value, its 95 % interval, and the number behind it."""
+
+MEASURES: dict[str, tuple[str, ...]] = {
+    "win_fraction": ("experiment", "method", "against"),
+    "within_fraction": ("experiment", "method", "reference", "points", "group"),
+    "largest_gain": ("experiment", "method", "reference"),
+    "mean_difference": ("experiment", "method", "reference"),
+    "median_relative_increase": ("experiment", "method"),
+    "difference_of_medians": ("experiment", "method", "other"),
+    "order_of_medians": ("experiment", "methods"),
+    "group_difference": ("experiment", "method", "group", "other"),
+    "interaction": ("experiment", "first", "second", "both"),
+    "elr_spread_difference": ("method", "other"),
+    "elr_regret": ("method",),
+    "elr_regret_difference": ("method", "other"),
+    "condition_change": ("rank",),
+    "kshot_difference": ("at",),
+    "kshot_trend": (),
+    "kshot_losses": ("at",),
+    "online_gap": ("method",),
+    "online_gap_difference": ("method", "other"),
+    "online_cost_ratio": ("method",),
+    "removal_area": ("first", "second", "schedule"),
+    "schedule_area": ("removal", "first", "second"),
+    "rank_correlation": ("score",),
+}
+"""Measure -> the arguments that a claim gives it, all of them required."""
+
+_KEYS = {"id", "source", "statement", "measure", "rule"}
+
+_COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+
+
+class BadClaim(ValueError):
+    """A claim in the config that cannot be tested as written."""
+
+
+def holds(rule: str, names: Mapping[str, float]) -> bool:
+    """Evaluates a rule; a comparison with NaN (an interval that is unknown) is false.
+
+    Args:
+        rule: The rule, `"low > 0"` or `"low > -1 and high < 1"`.
+        names: Values of `NAMES`.
+
+    Returns:
+        Whether it holds.
+
+    Raises:
+        BadClaim: It is not a rule.
+    """
+    try:
+        tree = ast.parse(rule.strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise _not_a_rule(rule, "it cannot be parsed") from error
+    return _truth(tree, names, rule)
+
+
+def check(claim: Mapping[str, Any]) -> None:
+    """Checks one claim of the config.
+
+    Args:
+        claim: A mapping with the keys id, source, statement, measure and rule.
+
+    Raises:
+        BadClaim: A key is missing or unknown, the measure or one of its arguments does not exist,
+            or a rule is malformed.
+    """
+    name = claim.get("id", "without id")
+    if set(claim) != _KEYS:
+        raise BadClaim(f"claim {name!r} has the keys {sorted(claim)}; it needs {sorted(_KEYS)}.")
+    measure = dict(claim["measure"])
+    title = str(measure.pop("name", None))
+    if title not in MEASURES:
+        close = get_close_matches(title, MEASURES, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise BadClaim(
+            f"claim {name!r}: measure {title!r} does not exist; "
+            f"it is one of {sorted(MEASURES)}.{hint}"
+        )
+    if set(measure) != set(MEASURES[title]):
+        raise BadClaim(
+            f"claim {name!r}: measure {title!r} was given {sorted(measure)}; "
+            f"it needs {sorted(MEASURES[title])}."
+        )
+    if set(claim["rule"]) != {"holds", "fails"}:
+        raise BadClaim(
+            f"claim {name!r}: rule has the keys {sorted(claim['rule'])}; it needs holds and fails."
+        )
+    for rule in claim["rule"].values():
+        # NaN makes every comparison false, so each branch of `or` and `not` is visited too.
+        holds(rule, dict.fromkeys(NAMES, float("nan")))
+
+
+def _truth(node: ast.expr, names: Mapping[str, float], rule: str) -> bool:
+    if isinstance(node, ast.BoolOp):
+        parts = [_truth(part, names, rule) for part in node.values]
+        return all(parts) if isinstance(node.op, ast.And) else any(parts)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return not _truth(node.operand, names, rule)
+    if isinstance(node, ast.Compare):
+        sides = [_number(side, names, rule) for side in (node.left, *node.comparators)]
+        results = []
+        for position, sign in enumerate(node.ops):
+            if type(sign) not in _COMPARISONS:
+                raise _not_a_rule(rule, "only <, <=, > and >= compare")
+            results.append(_COMPARISONS[type(sign)](sides[position], sides[position + 1]))
+        return all(results)
+    raise _not_a_rule(rule, f"{ast.unparse(node)!r} is no comparison")
+
+
+def _number(node: ast.expr, names: Mapping[str, float], rule: str) -> float:
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_number(node.operand, names, rule)
+    if isinstance(node, ast.Constant) and type(node.value) in {int, float}:
+        return float(node.value)
+    if isinstance(node, ast.Name) and node.id in NAMES:
+        return names[node.id]
+    raise _not_a_rule(rule, f"{ast.unparse(node)!r} is neither a number nor one of {list(NAMES)}")
+
+
+def _not_a_rule(rule: str, why: str) -> BadClaim:
+    return BadClaim(
+        f"rule {rule!r}: {why}; write comparisons of {', '.join(NAMES)} with numbers, "
+        "joined by and, or, not."
+    )

@@ -1,0 +1,132 @@
+"""The few statistics that tables, figures and claims share, each with the name of its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit  # type: ignore[import-untyped, unused-ignore]
+
+Values = NDArray[np.float64]
+
+T_INTERVAL = "95 % t interval over seeds"
+BOOTSTRAP_INTERVAL = "95 % percentile bootstrap over data sets"
+RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval; NaN where it cannot be known.
+
+    Attributes:
+        value: The number.
+        low: Lower end of the interval.
+        high: Upper end.
+        n: Number of seeds or data sets behind it.
+        interval: Name of the interval, with what was resampled or repeated.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    interval: str
+
+
+def finite(values: ArrayLike) -> Values:
+    """Returns the finite entries of `values` as a vector."""
+    array = np.asarray(values, dtype=np.float64).ravel()
+    return array[np.isfinite(array)]
+
+
+def relative_increase(error: ArrayLike, reference: ArrayLike) -> Values:
+    """Relative increase of an error over a reference, in % (LQF Figure 1).
+
+    Args:
+        error: Errors in %, of any shape.
+        reference: Errors of the reference in %, of the same shape.
+
+    Returns:
+        (error − reference) / reference · 100; NaN where the reference makes no error at all.
+    """
+    error = np.asarray(error, dtype=np.float64)
+    reference = np.asarray(reference, dtype=np.float64)
+    safe = np.where(reference > 0, reference, np.nan)
+    return (error - reference) / safe * 100
+
+
+def standard_deviation(values: ArrayLike) -> float:
+    """Sample standard deviation (n − 1) of the finite values; NaN for fewer than two."""
+    kept = finite(values)
+    return float(kept.std(ddof=1)) if len(kept) > 1 else float("nan")
+
+
+def t_interval(values: ArrayLike, interval: str = T_INTERVAL) -> Estimate:
+    """Mean with Student's 95 % interval.
+
+    Args:
+        values: One number a seed; what is not finite is left out and not counted.
+        interval: Its name.
+
+    Returns:
+        The mean; its interval is NaN for fewer than two values.
+    """
+    kept = finite(values)
+    if len(kept) == 0:
+        return Estimate(float("nan"), float("nan"), float("nan"), 0, interval)
+    mean, half = float(kept.mean()), float("nan")
+    if len(kept) > 1:
+        half = float(stdtrit(len(kept) - 1, 0.975) * kept.std(ddof=1) / np.sqrt(len(kept)))
+    return Estimate(mean, mean - half, mean + half, len(kept), interval)
+
+
+def bootstrap(
+    table: ArrayLike,
+    statistic: Callable[[Values], float],
+    interval: str = BOOTSTRAP_INTERVAL,
+    groups: Sequence[str] | None = None,
+) -> Estimate:
+    """A statistic of rows, with a percentile bootstrap over the rows from a fixed seed.
+
+    Args:
+        table: One row a data set, M × anything.
+        statistic: Maps such a table (of M rows, some repeated) to a number.
+        interval: Its name.
+        groups: Group of each row; rows are then drawn within their group.
+
+    Returns:
+        The statistic of the table itself and its 95 % interval, NaN for fewer than two rows.
+    """
+    rows = np.asarray(table, dtype=np.float64)
+    if len(rows) == 0:
+        return Estimate(float("nan"), float("nan"), float("nan"), 0, interval)
+    value = float(statistic(rows))
+    if len(rows) == 1:
+        return Estimate(value, float("nan"), float("nan"), 1, interval)
+    generator = np.random.default_rng(0)
+    labels = np.asarray(groups if groups is not None else [""] * len(rows))
+    draws = np.empty((RESAMPLES, len(rows)), dtype=np.int64)
+    for label in sorted(set(labels.tolist())):
+        members = np.flatnonzero(labels == label)
+        draws[:, members] = generator.choice(members, (RESAMPLES, len(members)))
+    # Rows number few, so most draws repeat one another up to order.
+    distinct, counts = np.unique(np.sort(draws, axis=1), axis=0, return_counts=True)
+    order = np.array([statistic(rows[draw]) for draw in distinct])
+    low, high = np.percentile(np.repeat(order, counts), (2.5, 97.5))
+    return Estimate(value, float(low), float(high), len(rows), interval)
+
+
+def spearman(first: ArrayLike, second: ArrayLike) -> float:
+    """Spearman's rank correlation of two vectors of equal length, ties by mean rank."""
+    ranks = [_mean_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
+    if any(np.ptp(rank) == 0 for rank in ranks):
+        return float("nan")
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+
+
+def _mean_ranks(values: Values) -> Values:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts).astype(np.float64)
+    return (last - (counts - 1) / 2)[inverse]

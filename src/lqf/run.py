@@ -1,0 +1,127 @@
+"""What every job shares: its folder, its log, its progress bar, its device and its rows."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import fcntl
+import json
+import logging
+import os
+import platform
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+#: Columns of ``metrics.csv``; errors in %, ``wall_s`` in seconds.
+COLUMNS = (  # noqa: SIM905  (a column list reads better as words)
+    "experiment dataset method seed shots mode step n_train n_val n_test classes network "
+    "activation slope trained loss target_scale optimizer pooling damping rate momentum batch elr "
+    "weight_decay mu epochs batch_norm train_err val_err test_err train_loss residual passes "
+    "status message selected_val selected_test wall_s device"
+).split()
+
+
+class RunLocked(RuntimeError):
+    """Another process works in this run folder."""
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run folder; the kernel releases it however the process ends.
+
+    Raises:
+        RunLocked: if another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunLocked(
+                f"run folder {folder} is in use by another process; wait for it to end."
+            ) from None
+        yield
+
+
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A temporary sibling that takes the place of ``path`` when the block ends without error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _text(value: Any) -> Any:
+    return f"{value:.10g}" if isinstance(value, float) else value
+
+
+def write_rows(
+    path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = tuple(COLUMNS)
+) -> None:
+    """Write a CSV file at once and whole; a row that has a column unknown here is an error."""
+    with replaced(path) as temporary, open(temporary, "w", newline="") as handle:
+        writer = csv.DictWriter(handle, columns, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: _text(value) for key, value in row.items()})
+
+
+def write_record(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Write beside the metrics what made them: ``run.json`` with settings and versions."""
+    record = {
+        "settings": settings,
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "device": str(device()),
+    }
+    with replaced(folder / "run.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def device() -> torch.device:
+    """The device of this job: ``LQF_DEVICE`` (cpu, cuda, mps), else cuda where there is one.
+
+    Raises:
+        ValueError: if ``LQF_DEVICE`` names a device that is not there.
+    """
+    wanted = os.environ.get("LQF_DEVICE", "auto")
+    available = {"cpu": True, "cuda": torch.cuda.is_available()}
+    available["mps"] = torch.backends.mps.is_available()
+    if wanted == "auto":
+        return torch.device("cuda" if available["cuda"] else "cpu")
+    if not available.get(wanted.split(":")[0], False):
+        present = ", ".join(name for name, there in available.items() if there)
+        raise ValueError(
+            f"LQF_DEVICE is {wanted!r}, which is not available here; allowed are auto, {present}."
+        )
+    return torch.device(wanted)
+
+
+def progress(total: int, title: str, unit: str = "epoch") -> tqdm:
+    """A progress bar on standard error: quick on a terminal, sparse in a log."""
+    interval = 0.2 if sys.stderr.isatty() else 5.0
+    return tqdm(
+        total=total, desc=title, unit=unit, mininterval=interval, file=sys.stderr, leave=True,
+        dynamic_ncols=True,
+    )  # fmt: skip
+
+
+def start(threads: int = 1) -> None:
+    """Fix what would make two runs of one seed differ, and set up logging."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

@@ -1,0 +1,21 @@
+"""Solvers of the linearised problem: one a file, one protocol (`protocol.Solution`)."""
+
+from lqf.solve.closed_form import solve_dual, solve_head
+from lqf.solve.pcg import solve_pcg
+from lqf.solve.protocol import Diverged, Precondition, Progress, Solution
+from lqf.solve.ridge_path import RidgeChoice, RidgePath
+from lqf.solve.sgd import solve_sgd, stable_rate
+
+__all__ = [
+    "Diverged",
+    "Precondition",
+    "Progress",
+    "RidgeChoice",
+    "RidgePath",
+    "Solution",
+    "solve_dual",
+    "solve_head",
+    "solve_pcg",
+    "solve_sgd",
+    "stable_rate",
+]

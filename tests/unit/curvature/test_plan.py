@@ -1,0 +1,163 @@
+import pytest
+import torch
+from tiny_networks import C, conv_network, dense_jacobian, images, seeded
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils import parametrizations
+
+from lqf.curvature import kronecker_factors
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 3, 3, padding=1)
+        self.head = nn.Linear(108, C)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.layer(torch.tanh(self.layer(x)))).flatten(1))
+
+
+class Outside(Twice):
+    """Uses the weight of a layer once in the layer and once beside it."""
+
+    def forward(self, x):
+        x = functional.conv2d(self.layer(x), self.layer.weight, padding=1)
+        return self.head(x.flatten(1))
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(108, 108), nn.Linear(108, 108)
+        self.two.weight = self.one.weight
+        self.head = nn.Linear(108, C)
+
+    def forward(self, x):
+        return self.head(self.two(torch.tanh(self.one(x.flatten(1)))))
+
+
+class Scaled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x) + functional.linear(x.square(), self.weight)
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head, self.spare = nn.Linear(108, C), nn.Linear(108, C)
+
+    def forward(self, x):
+        return self.head(x.flatten(1))
+
+
+class ChangesInput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Conv2d(3, 3, 1), nn.Linear(108, C)
+
+    def forward(self, x):
+        x = x.clone()
+        y = self.layer(x)
+        x.mul_(2)
+        return self.head(y.flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Twice(), "'layer' runs 2 times"),
+        (Tied(), "'one.weight' is shared"),
+        (Outside(), "'layer.weight' is used outside"),
+        (nn.Sequential(nn.Flatten(), Scaled(108, C)), "'1.weight' is used outside"),
+        (Unused(), "'spare.weight' does not influence"),
+    ],
+)
+def test_a_network_whose_blocks_would_be_wrong_is_refused(network, message):
+    with pytest.raises(ValueError, match=message):
+        kronecker_factors(seeded(network), images())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_an_input_changed_in_place_is_refused():
+    with pytest.raises(ValueError, match="input of layer 'layer' is changed in place"):
+        kronecker_factors(seeded(ChangesInput()), images())
+
+
+def test_a_module_that_runs_twice_may_be_left_untrained():
+    factors = kronecker_factors(seeded(Twice()), images(), ["head.weight", "head.bias"])
+    assert set(factors.blocks) == {"head"}
+
+
+def test_a_layer_that_changes_its_forward_linearly_is_seen():
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    with pytest.raises(ValueError, match="its module's forward is not the layer's own"):
+        kronecker_factors(seeded(nn.Sequential(nn.Flatten(), Doubled(108, C))), images())
+
+
+def test_one_dimensional_and_transposed_convolutions_get_diagonal_blocks():
+    network = seeded(
+        nn.Sequential(
+            nn.ConvTranspose2d(3, 2, 2),
+            nn.Flatten(2),
+            nn.Conv1d(2, 2, 3),
+            nn.PReLU(),
+            nn.Flatten(),
+            nn.Linear(94, C),
+        )
+    )
+    factors = kronecker_factors(network, images())
+    assert set(factors.blocks) == {"5"}
+    assert set(factors.diagonal) == {"0.weight", "0.bias", "2.weight", "2.bias", "3.weight"}
+
+
+def test_attention_and_tokens_get_diagonal_blocks():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token = nn.Parameter(torch.zeros(1, 1, 4))
+            self.embed = nn.Linear(3, 4)
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+            self.head = nn.Linear(4, C)
+
+        def forward(self, x):
+            tokens = self.embed(x.flatten(2).mT)
+            tokens = torch.cat([self.token.expand(len(x), 1, 4), tokens], dim=1)
+            return self.head(self.attention(tokens, tokens, tokens)[0][:, 0])
+
+    network, x = seeded(Attention()), images()
+    factors = kronecker_factors(network, x)
+    rows = dense_jacobian(network, x)
+    assert set(factors.blocks) == {"embed", "head"}
+    for name, value in factors.diagonal.items():
+        torch.testing.assert_close(value, rows[name].square().sum(1).mean(0), rtol=1e-9, atol=1e-12)
+    assert "attention.out_proj.weight" in factors.diagonal
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_a_parametrised_layer_gets_a_diagonal_block():
+    network = nn.Sequential(nn.Flatten(), parametrizations.weight_norm(nn.Linear(108, C)))
+    factors = kronecker_factors(network.double(), images())
+    assert len(factors.diagonal) == 2
+    assert factors.blocks["1"].weight is None
+
+
+def test_outputs_that_are_no_matrix_are_refused():
+    with pytest.raises(ValueError, match="b × C is needed"):
+        kronecker_factors(nn.Conv2d(3, 3, 1).double(), images())
+
+
+def test_an_exception_inside_the_network_leaves_no_hook():
+    class Raises(nn.Module):
+        def forward(self, x):
+            raise KeyError("inside")
+
+    network = conv_network().train()
+    network.append(Raises())
+    with pytest.raises(KeyError, match="inside"):
+        kronecker_factors(network, images())
+    assert not any(module._forward_hooks for module in network.modules())
+    assert all(module.training for module in network.modules())

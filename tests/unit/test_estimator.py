@@ -1,0 +1,402 @@
+import copy
+import logging
+
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from torch import nn
+from torch.utils.data import TensorDataset
+
+from lqf.estimator import LQF
+from lqf.fitted import exact
+from lqf.linear import Linearized
+
+C = 3
+
+
+def make_network(dtype=torch.float64):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 5, 3, stride=2),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(20, 7),
+    ).to(dtype)
+
+
+def make_data(n=14, seed=0, dtype=torch.float64):
+    g = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % C
+    images = torch.randn(n, 3, 8, 8, generator=g, dtype=dtype)
+    images[torch.arange(n), labels] += 1.0
+    return images, labels
+
+
+@pytest.fixture(params=["exact", "iterative"])
+def kind(request, monkeypatch):
+    """Both kinds of fit on the same tiny problem."""
+    if request.param == "iterative":
+        monkeypatch.setattr(exact, "MAX_ROWS", 0)
+    return request.param
+
+
+def make_model(**options):
+    options = {"ridge": 0.5, "device": "cpu", "tolerance": 1e-12, "max_passes": 400, **options}
+    return LQF(make_network(), C, **options)
+
+
+def refit(images, labels, mu):
+    """δ by a dense solve with the Jacobian of an independently prepared network."""
+    network = make_model().fit(images, labels).network_
+    linearized = Linearized(network)
+    J = linearized.jacobian(images).flatten(0, 1)
+    target = 15.0 * nn.functional.one_hot(labels, C) - linearized.outputs(images)
+    A = J.T @ J + mu * torch.eye(J.shape[1], dtype=J.dtype)
+    return torch.linalg.solve(A, J.T @ target.reshape(-1))
+
+
+def close(found, expected, rtol=1e-8):
+    atol = rtol * expected.abs().max().item()
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
+
+
+def test_fit_is_the_ridge_optimum(kind):
+    images, labels = make_data()
+    model = make_model().fit((images, labels))
+    close(model.delta_, refit(images, labels, 0.5))
+    assert model.certificate_.solver == {"exact": "dual", "iterative": "pcg"}[kind]
+    assert model.certificate_.met
+    assert model.certificate_.residual < 1e-12
+    assert model.certificate_.passes == model.certificate_.passes_of_fit > 0
+    test, _ = make_data(6, seed=1)
+    linearized = Linearized(model.network_)
+    expected = linearized.outputs(test) + linearized.jvp(test, model.delta_)
+    close(model.decision_function(test), expected)
+
+
+def test_forget_equals_refit(kind):
+    images, labels = make_data()
+    model = make_model().fit(images, labels)
+    before = model.delta_.clone()
+    smaller = model.forget([1, 7, 4])
+    keep = torch.tensor([i for i in range(14) if i not in (1, 4, 7)])
+    close(smaller.delta_, refit(images[keep], labels[keep], 0.5))
+    assert torch.equal(model.delta_, before)
+    assert smaller.certificate_.met
+    assert smaller.certificate_.passes_of_fit == model.certificate_.passes
+    assert smaller.certificate_.passes < model.certificate_.passes
+    again = smaller.forget(torch.tensor([0]))
+    close(again.delta_, refit(images[keep[1:]], labels[keep[1:]], 0.5))
+
+
+def test_extend_equals_refit(kind):
+    images, labels = make_data()
+    model = make_model().fit(images[:10], labels[:10])
+    before = model.delta_.clone()
+    larger = model.extend(images[10:], labels[10:])
+    close(larger.delta_, refit(images, labels, 0.5))
+    assert torch.equal(model.delta_, before)
+    assert larger.certificate_.passes_of_fit == model.certificate_.passes
+    back = larger.forget([10, 11, 12, 13])
+    close(back.delta_, before)
+
+
+def test_extending_beyond_the_exact_size_goes_on_iteratively(monkeypatch):
+    images, labels = make_data()
+    model = make_model().fit(images[:10], labels[:10])
+    monkeypatch.setattr(exact, "MAX_ROWS", 33)
+    larger = model.extend((images[10:], labels[10:]))
+    assert larger.certificate_.solver == "pcg"
+    close(larger.delta_, refit(images, labels, 0.5))
+
+
+def test_leave_one_out_and_influence_equal_retraining():
+    images, labels = make_data()
+    test, _ = make_data(5, seed=1)
+    model = make_model().fit(images, labels)
+    left_out, effects, scores = (
+        model.leave_one_out(),
+        model.influence(test),
+        model.informativeness(test),
+    )
+    linearized = Linearized(model.network_)
+    whole = model.decision_function(test)
+    wrong = 0
+    for i in range(14):
+        keep = torch.tensor([j for j in range(14) if j != i])
+        delta = refit(images[keep], labels[keep], 0.5)
+        own = linearized.outputs(images[i : i + 1]) + linearized.jvp(images[i : i + 1], delta)
+        close(left_out.outputs[i : i + 1], own)
+        wrong += int(own.argmax() != labels[i])
+        change = whole - linearized.outputs(test) - linearized.jvp(test, delta)
+        torch.testing.assert_close(effects[:, i], change, rtol=1e-8, atol=1e-9)
+        assert scores[i].item() == pytest.approx(change.square().sum(1).mean().item(), rel=1e-7)
+    assert left_out.error == pytest.approx(100 * wrong / 14)
+    assert left_out.exact
+    close(model.informativeness((test, None)), scores)
+    close(model.informativeness(TensorDataset(test, torch.full((5,), 99))), scores)
+
+
+def test_iterative_scores_are_announced_as_approximate(monkeypatch, caplog):
+    images, labels = make_data()
+    test, _ = make_data(5, seed=1)
+    truth = make_model().fit(images, labels)
+    monkeypatch.setattr(exact, "MAX_ROWS", 0)
+    model = make_model().fit(images, labels)
+    with caplog.at_level(logging.WARNING):
+        left_out = model.leave_one_out()
+    assert "approximation" in caplog.text
+    assert not left_out.exact
+    expected = truth.leave_one_out().residuals
+    correlation = torch.corrcoef(torch.stack([left_out.residuals.ravel(), expected.ravel()]))
+    assert correlation[0, 1] > 0.9
+    effects = model.influence(test)
+    assert effects.shape == (5, 14, C)
+    direct = effects.square().sum(2).mean(0)
+    close(model.informativeness(test), direct, rtol=1e-6)  # as many probes as outputs: no sampling
+    assert torch.corrcoef(torch.stack([direct, truth.informativeness(test)]))[0, 1] > 0.5
+
+
+@pytest.mark.parametrize("ridge", ["loo", "gcv"])
+def test_ridge_is_chosen_without_a_validation_set(ridge, kind, monkeypatch):
+    images, labels = make_data(30)
+    if kind == "iterative":
+        monkeypatch.setattr(exact, "MAX_ROWS", 0)
+        monkeypatch.setattr("lqf.fitted.iterative.MAX_ROWS", 120)
+    model = make_model(ridge=ridge).fit(images, labels)
+    assert model.mu_ > 0
+    fixed = make_model(ridge=model.mu_).fit(images, labels)
+    close(model.delta_, fixed.delta_)
+
+
+def test_habits_of_scikit_learn():
+    images, labels = make_data()
+    model = make_model()
+    assert model.fit(TensorDataset(images, labels)) is model
+    test, truth = make_data(9, seed=1)
+    outputs = model.decision_function(test)
+    assert torch.equal(model.predict(test), outputs.argmax(1))
+    proba = model.predict_proba(test)
+    torch.testing.assert_close(proba.sum(1), torch.ones(9, dtype=proba.dtype))
+    right = (outputs.argmax(1) == truth).double().mean().item()
+    assert model.score(test, truth) == model.score((test, truth)) == pytest.approx(right)
+    torch.testing.assert_close(model.decision_function(test.numpy()), outputs)
+    other = clone(model)
+    assert other.get_params()["ridge"] == 0.5
+    with pytest.raises(NotFittedError, match="call fit first"):
+        other.predict(test)
+    torch.testing.assert_close(other.fit(images, labels).delta_, model.delta_)
+
+
+def test_network_is_untouched_in_train_mode_and_fit_is_deterministic(kind):
+    images, labels = make_data()
+    network = make_network().train()
+    state = copy.deepcopy(network.state_dict())
+    options = {"ridge": 0.5, "device": "cpu", "seed": 3, "tolerance": 1e-6}
+    first = LQF(network, C, **options).fit(images, labels)
+    again = LQF(network, C, **options).fit(images, labels)
+    assert torch.equal(first.delta_, again.delta_)
+    assert network.training
+    assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
+    assert not network[0]._forward_hooks
+    assert network[-1].out_features == 7
+    assert isinstance(network[2], nn.ReLU)
+    assert isinstance(first.network_[2], nn.LeakyReLU)
+    other = LQF(network, C, **{**options, "seed": 4}).fit(images, labels)
+    assert not torch.equal(other.network_[-1].weight, first.network_[-1].weight)
+
+
+def test_keep_leaves_the_network_exactly_as_it_is():
+    images, labels = make_data()
+    network = make_network()
+    network[-1] = nn.Linear(20, C, dtype=torch.float64)
+    model = LQF(network, C, head="keep", activation=None, ridge=1e12, device="cpu")
+    model.fit(images, labels)
+    torch.testing.assert_close(model.decision_function(images), network.eval()(images))
+    assert isinstance(model.network_[2], nn.ReLU)
+
+
+def test_frozen_parameters_stay():
+    images, labels = make_data()
+    network = make_network()
+    network[0].requires_grad_(False)
+    model = LQF(network, C, ridge=0.5, device="cpu").fit(images, labels)
+    assert len(model.delta_) == sum(p.numel() for p in model.network_[1:].parameters())
+
+
+def test_mixed_precision_of_the_caller_changes_nothing():
+    images, labels = make_data(dtype=torch.float32)
+    options = {"ridge": 0.5, "device": "cpu"}
+    network = make_network(torch.float32)
+    plain = LQF(network, C, **options).fit(images, labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = LQF(network, C, **options).fit(images, labels)
+        outputs = mixed.decision_function(images)
+    assert torch.equal(plain.delta_, mixed.delta_)
+    assert torch.equal(outputs, plain.decision_function(images))
+    half = plain.decision_function(images.half())
+    torch.testing.assert_close(half, outputs, rtol=0.05, atol=0.05)
+
+
+def test_one_by_one_convolution_is_a_head():
+    images, labels = make_data()
+    layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 9, 1)]
+    network = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()).double()
+    model = LQF(network, C, device="cpu").fit(images, labels)
+    assert model.decision_function(images).shape == (14, C)
+
+
+def test_save_and_load(kind, tmp_path):
+    images, labels = make_data()
+    test, _ = make_data(5, seed=1)
+    model = make_model().fit(images, labels)
+    model.save(tmp_path / "model.safetensors")
+    assert [p.name for p in tmp_path.iterdir()] == ["model.safetensors"]
+    torch.manual_seed(7)
+    other = nn.Sequential(*list(make_network()))
+    nn.init.normal_(other[0].weight)
+    loaded = LQF.load(tmp_path / "model.safetensors", other, device="cpu")
+    assert torch.equal(loaded.decision_function(test), model.decision_function(test))
+    assert loaded.mu_ == model.mu_
+    assert loaded.certificate_ == model.certificate_
+    torch.testing.assert_close(loaded.leave_one_out().outputs, model.leave_one_out().outputs)
+    torch.testing.assert_close(loaded.informativeness(test), model.informativeness(test))
+    close(loaded.forget([2]).delta_, model.forget([2]).delta_)
+    close(loaded.extend(test, labels[:5]).delta_, model.extend(test, labels[:5]).delta_)
+
+
+def test_save_without_the_training_set(tmp_path):
+    images, labels = make_data()
+    model = make_model().fit(images, labels)
+    model.save(tmp_path / "small", training_set=False)
+    loaded = LQF.load(tmp_path / "small", make_network(), device="cpu")
+    assert torch.equal(loaded.predict(images), model.predict(images))
+    with pytest.raises(ValueError, match="saved without its training set"):
+        loaded.leave_one_out()
+
+
+def test_load_refuses_what_it_cannot_restore(tmp_path):
+    images, labels = make_data()
+    make_model().fit(images, labels).save(tmp_path / "model")
+    with pytest.raises(ValueError, match="give a module of the same architecture"):
+        LQF.load(tmp_path / "model")
+    network = make_network()
+    network[0] = nn.Conv2d(3, 6, 3)
+    with pytest.raises(ValueError, match="not the one saved"):
+        LQF.load(tmp_path / "model", network)
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "other")
+    with pytest.raises(ValueError, match="no model of format"):
+        LQF.load(tmp_path / "other")
+
+
+def _with_nan(images):
+    images = images.clone()
+    images[3, 0, 0, 0] = float("nan")
+    return images
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x, y + 1), "labels contains 3; with classes=3 the labels must be 0 to 2"),
+        (lambda x, y: (x, y - 1), "labels contains -1"),
+        (lambda x, y: (x, 0 * y + 1), "only class 1; at least two classes"),
+        (lambda x, y: (x[:1], y[:1]), "only class 0"),
+        (lambda x, y: (x, y[:-1]), r"labels has shape \(13,\) for 14 images"),
+        (lambda x, y: (x, y.double()), "labels are torch.float64; integers 0 to 2"),
+        (lambda x, y: (x[0], y), r"images has shape \(3, 8, 8\); it must be N"),
+        (lambda x, y: (x[:, :2], y), r"cannot take images of shape \(2, 8, 8\)"),
+        (lambda x, y: (x[..., :2, :2], y), r"cannot take images of shape \(3, 2, 2\)"),
+        (lambda x, y: (_with_nan(x), y), "image 3 contains NaN"),
+        (lambda x, y: (x[:0], y[:0]), "images is empty"),
+        (lambda x, y: ((255 * x).to(torch.uint8), y), "images are torch.uint8"),
+        (lambda x, y: ("images", y), "a str was given where"),
+    ],
+)
+def test_bad_data_is_refused_in_one_sentence(change, message):
+    with pytest.raises(ValueError, match=message) as error:
+        make_model().fit(change(*make_data()))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ridge": -1.0}, "ridge is -1.0"),
+        ({"ridge": "best"}, "ridge is 'best'"),
+        ({"tolerance": 2.0}, "tolerance is 2.0"),
+        ({"max_passes": 1}, "max_passes is 1"),
+        ({"target_scale": 0.0}, "target_scale is 0.0"),
+        ({"slope": -0.1}, "slope is -0.1"),
+        ({"head": "zero"}, "head is 'zero'; allowed are 'random', 'keep'"),
+        ({"activation": "gelu"}, "activation is 'gelu'"),
+        ({"pooling": "max"}, "pooling is 'max'"),
+        ({"head": "keep"}, r"gives \(1, 7\) for one image; \(1, 3\) is needed"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        make_model(**options).fit(make_data())
+
+
+def test_bad_networks_are_refused():
+    data = make_data()
+    zero = make_network()
+    nn.init.zeros_(zero[-1].weight)
+    frozen = make_network().requires_grad_(False)
+    frozen[-1] = nn.Linear(20, C).double().requires_grad_(False)
+    mixed = make_network()
+    mixed[0].float()
+    broken = make_network()
+    broken[0].weight.data[0] = float("nan")
+    flat = nn.Sequential(make_network()[:-1], nn.BatchNorm1d(20).double())
+    for network, head, message in [
+        (zero, "keep", "head's weight is zero"),
+        (frozen, "keep", "requires_grad=False"),
+        (mixed, "random", "one precision"),
+        (make_network(torch.float16), "random", "torch.float16"),
+        (broken, "random", "'0.weight' contains NaN"),
+        (flat, "random", "a BatchNorm1d; head='random' replaces"),
+        ("resnet81", "random", "Did you mean 'resnet18'"),
+        (nn.Sequential(nn.Flatten()), "random", "no parameters"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            LQF(network, C, head=head, device="cpu").fit(data)
+    with pytest.raises(TypeError, match="network is a int"):
+        LQF(3, C, device="cpu").fit(data)
+    with pytest.raises(TypeError, match="needs a torchvision ResNet"):
+        LQF(make_network(), C, pooling="covariance", device="cpu").fit(data)
+
+
+def test_bad_requests_are_refused(kind):
+    images, labels = make_data()
+    model = make_model().fit(images, labels)
+    with pytest.raises(ValueError, match="contains 14; the 14 samples"):
+        model.forget([14])
+    with pytest.raises(ValueError, match="only class 0"):
+        model.forget([i for i in range(14) if i % C])
+    with pytest.raises(ValueError, match="labels contains 3"):
+        model.extend(images, labels + 1)
+    with pytest.raises(ValueError, match="cannot take images"):
+        model.extend(images[:, :2], labels)
+    with pytest.raises(ValueError, match="cannot take images"):
+        model.predict(images[:, :2])
+    with pytest.raises(ValueError, match="it must be N"):
+        model.influence(images[0])
+
+
+def test_covariance_pooling_on_a_residual_network():
+    from lqf.networks import CovariancePooling, build
+
+    images, labels = make_data(dtype=torch.float32)
+    network = build("demo_resnet", 10, activation="relu")
+    model = LQF(network, C, pooling="covariance", device="cpu", ridge=1.0).fit(images, labels)
+    assert isinstance(model.network_.pool, CovariancePooling)
+    assert model.certificate_.met
+    assert model.leave_one_out().outputs.shape == (14, C)

@@ -1,0 +1,292 @@
+"""The configuration: what is refused and how, and that files and schema do not drift apart."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lqf import config
+from lqf.report import artefacts
+
+ROOT = Path(__file__).parents[2]
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
+PAPER = ROOT / "config/config.yaml"
+DEMO = ROOT / "config/demo.yaml"
+MINI = ROOT / "tests/workflow/mini.yaml"
+
+
+@pytest.fixture
+def demo() -> dict[str, Any]:
+    return config.load(PAPER, DEMO)
+
+
+def refusal(changed: dict[str, Any]) -> str:
+    with pytest.raises(config.ConfigError) as caught:
+        config.resolve(changed, SCHEMA)
+    return str(caught.value)
+
+
+def put(tree: dict[str, Any], path: str, value: object) -> dict[str, Any]:
+    """A copy of the tree with another value at a dotted path."""
+    tree = copy.deepcopy(tree)
+    *parents, last = path.split(".")
+    node = tree
+    for parent in parents:
+        node = node[parent]
+    node[last] = value
+    return tree
+
+
+@pytest.mark.parametrize("files", [(PAPER,), (PAPER, DEMO), (PAPER, DEMO, MINI)])
+def test_shipped_configurations_are_accepted(files: tuple[Path, ...]) -> None:
+    resolved = config.resolve(config.load(*files), SCHEMA)
+
+    assert set(resolved["experiments"]) == set(artefacts.AGGREGATED)
+    assert all(section["seeds"] for section in resolved["experiments"].values())
+
+
+def test_merge_is_snakemakes() -> None:
+    from snakemake.utils import update_config
+
+    merged = config.load(PAPER)
+    update_config(merged, config.load(DEMO))
+
+    assert config.load(PAPER, DEMO) == merged
+
+
+def test_missing_file_is_named() -> None:
+    with pytest.raises(config.ConfigError, match=r"nowhere\.yaml does not exist"):
+        config.load("nowhere.yaml")
+
+
+# A problem, and what the one sentence about it must contain: key, value, what is allowed.
+REFUSED = [
+    ("trainings", {}, ["'trainings'", "did you mean 'training'?"]),
+    ("training.kfac", {}, ["'training.kfac'", "did you mean 'kfac_sgd'?", "closed_form"]),
+    ("experiments.kshots", None, ["'experiments.kshots'", "did you mean 'kshot'?"]),
+    ("training.sgd.rates", [0.1, -0.01], ["'training.sgd.rates[1]'", "-0.01", "above 0"]),
+    ("training.sgd.rates", [], ["'training.sgd.rates'", "empty"]),
+    ("training.sgd.rates", 0.1, ["'training.sgd.rates'", "0.1", "a list"]),
+    ("training.sgd.rates", [0.1, 0.1], ["'training.sgd.rates'", "twice"]),
+    ("training.sgd.momentum", 1.0, ["'training.sgd.momentum'", "1.0", "below 1"]),
+    ("training.sgd.decay", 2, ["'training.sgd.decay'", "2", "at most 1"]),
+    ("training.sgd.epochs", 0, ["'training.sgd.epochs'", "at least 1"]),
+    ("training.pcg.tolerance", "1e-3", ["'training.pcg.tolerance'", "'1e-3'", "1.000000e-03"]),
+    ("training.nonlinear.batch_norm", ["eval"], ["batch_norm[0]'", "'eval'", "train, frozen"]),
+    ("seeds", [-1], ["'seeds[0]'", "-1", "at least 0"]),
+    ("scale", "Demo Run", ["'scale'", "'Demo Run'", "small letters"]),
+    ("train_per_class", 0, ["'train_per_class'", "at least 1"]),
+    ("train_per_class", 41, ["'train_per_class'", "41", "only 40 training images"]),
+    ("datasets", ["digits", "grek"], ["'datasets[1]'", "'grek'", "did you mean 'greek'?"]),
+    ("backbone.pretrain.dataset", "leters", ["pretrain.dataset'", "did you mean 'letters'?"]),
+    ("data_folder", "no/such/folder", ["'data_folder'", "'no/such/folder'", "create it"]),
+    ("experiments.online.dataset", "mit67", ["experiments.online.dataset'", "'mit67'", "digits"]),
+    ("experiments.kshot.methods", ["nlft", "lqff"], ["methods[1]'", "did you mean 'lqf'?"]),
+    ("experiments.kshot.methods", ["lqf"], ["experiments.kshot.methods'", "'nlft'"]),
+    ("experiments.kshot.shots", [1, 50], ["kshot.shots[1]'", "50", "only 40"]),
+    ("experiments.kshot.methods", ["nlft"], ["experiments.kshot.methods'", "'lqf'"]),
+    ("experiments.informativeness.removals", [8, 0], ["removals'", "start at 0 and rise"]),
+    ("experiments.informativeness.removals", [0, 10**5], ["removals'", "100000", "leave at least"]),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "parts"), REFUSED, ids=lambda one: str(one)[:40])
+def test_bad_input_is_refused_with_key_value_and_what_is_allowed(
+    demo: dict[str, Any], key: str, value: object, parts: list[str]
+) -> None:
+    demo["experiments"]["informativeness"]["dataset"] = "greek"
+    demo["experiments"]["kshot"]["datasets"] = ["greek"]
+
+    message = refusal(put(demo, key, value))
+
+    assert all(part in message for part in parts), message
+    assert message.endswith(".")
+
+
+def test_one_problem_is_one_sentence(demo: dict[str, Any]) -> None:
+    message = refusal(put(demo, "training.sgd.rates", [-1.0]))
+
+    assert message == "config key 'training.sgd.rates[0]' is -1.0, but must be above 0."
+
+
+def test_missing_key_is_refused(demo: dict[str, Any]) -> None:
+    del demo["training"]["pcg"]["damping"]
+
+    assert refusal(demo) == "config key 'training.pcg.damping' is missing."
+
+
+def test_method_without_its_training_section_is_refused(demo: dict[str, Any]) -> None:
+    del demo["training"]["kfac_sgd"]
+
+    assert "'lqf', which needs the key 'training.kfac_sgd'" in refusal(demo)
+
+
+def test_online_asking_for_too_many_samples_is_refused(demo: dict[str, Any]) -> None:
+    demo["experiments"]["online"]["dataset"] = "greek"
+    demo["experiments"]["online"]["per_step"] = 100
+
+    assert "30 steps of 100 samples, but 'greek' has only 480" in refusal(demo)
+
+
+def test_claim_that_cannot_be_tested_is_refused(demo: dict[str, Any]) -> None:
+    unknown = copy.deepcopy(demo["claims"])
+    unknown[1]["measure"]["name"] = "win_fractions"
+    malformed = copy.deepcopy(demo["claims"])
+    malformed[0]["rule"]["holds"] = "mean > 0"
+
+    assert "'claims[1]'" in refusal({**demo, "claims": unknown})
+    assert "'mean' is neither a number nor" in refusal({**demo, "claims": malformed})
+
+
+def test_impossible_point_is_refused_naming_both_keys(demo: dict[str, Any]) -> None:
+    choices = {
+        "trained": "linearized",
+        "loss": "cross_entropy",
+        "activation": "relu",
+        "optimizer": "pcg",
+        "pooling": "average",
+    }
+
+    message = refusal({**demo, "methods": {"mine": choices}})
+
+    assert "'methods.mine'" in message
+    assert "'optimizer' (pcg)" in message
+    assert "'loss' (cross_entropy)" in message
+
+
+def test_own_method_may_be_run(demo: dict[str, Any]) -> None:
+    choices = {
+        "trained": "head",
+        "loss": "mse",
+        "activation": "relu",
+        "optimizer": "closed_form",
+        "pooling": "average",
+    }
+    demo = put({**demo, "methods": {"ridge": choices}}, "experiments.comparison.methods", ["nlft"])
+    demo["experiments"]["comparison"]["methods"].append("ridge")
+
+    resolved = config.resolve(demo, SCHEMA)
+
+    settings = json.loads(config.job_settings(resolved, method_name="ridge"))
+    assert settings["method"] == choices
+    assert list(settings["training"]) == ["closed_form"]
+
+
+def test_null_experiment_is_dropped(demo: dict[str, Any]) -> None:
+    resolved = config.resolve(put(demo, "experiments.online", None), SCHEMA)
+
+    assert "online" not in resolved["experiments"]
+    assert "figure5" not in [one.name for one in artefacts.select(resolved["experiments"])]
+
+
+def test_experiment_without_seeds_takes_the_common_ones(demo: dict[str, Any]) -> None:
+    demo["experiments"]["online"].pop("seeds", None)
+
+    resolved = config.resolve({**demo, "seeds": [7, 8]}, SCHEMA)
+
+    assert resolved["experiments"]["online"]["seeds"] == [7, 8]
+
+
+def test_shared_runs_are_listed_once(demo: dict[str, Any]) -> None:
+    resolved = config.resolve(demo, SCHEMA)
+    separate = [config.runs(resolved, [name]) for name in config.SWEEPS]
+
+    together = config.runs(resolved, config.SWEEPS)
+
+    assert len(together) == len(set(together)) < sum(map(len, separate))
+    assert set(together) == {run for runs in separate for run in runs}
+
+
+def test_job_settings_hold_only_what_the_job_needs(demo: dict[str, Any]) -> None:
+    resolved = config.resolve(demo, SCHEMA)
+    before = config.job_settings(resolved, method_name="lqf")
+
+    unrelated = put(resolved, "training.nonlinear.epochs", 99)
+    unrelated = put(unrelated, "experiments.kshot.shots", [3])
+    related = put(resolved, "training.kfac_sgd.epochs", 99)
+
+    assert config.job_settings(unrelated, method_name="lqf") == before
+    assert config.job_settings(related, method_name="lqf") != before
+
+
+def test_more_seeds_or_data_sets_leave_a_job_as_it_was(demo: dict[str, Any]) -> None:
+    resolved = config.resolve(demo, SCHEMA)
+    arguments = {"method_name": "lqf", "experiment": "kshot"}
+    before = config.job_settings(resolved, **arguments)
+
+    more = put(resolved, "experiments.kshot.seeds", [0, 1, 2, 3])
+    more = put(more, "experiments.kshot.datasets", ["greek"])
+
+    assert config.job_settings(more, **arguments) == before
+    assert "seeds" not in json.loads(before)["experiment"]
+
+
+def schema_keys(node: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every key that the schema knows, with its (dereferenced) description of it."""
+    if "$ref" in node:
+        target = SCHEMA["$defs"][node["$ref"].rpartition("/")[2]]
+        node = {**target, **{key: value for key, value in node.items() if key != "$ref"}}
+    if path:
+        yield path, node
+    for key, child in node.get("properties", {}).items():
+        yield from schema_keys(child, f"{path}.{key}".lstrip("."))
+    if "items" in node and path == "claims":
+        yield from schema_keys(node["items"], "claims[]")
+
+
+def config_keys(node: object, path: str = "") -> Iterator[str]:
+    if path:
+        yield path
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield from config_keys(child, f"{path}.{key}".lstrip("."))
+    elif isinstance(node, list) and path == "claims":
+        for child in node:
+            yield from config_keys(child, f"{path}[]")
+
+
+def test_every_schema_key_is_described() -> None:
+    silent = [key for key, node in schema_keys(SCHEMA) if not node.get("description")]
+    silent = [key for key in silent if not key.endswith("[]")]
+
+    assert silent == []
+
+
+def test_every_object_of_the_schema_refuses_unknown_keys() -> None:
+    loose = [
+        key
+        for key, node in [("the root", SCHEMA), *schema_keys(SCHEMA)]
+        if "object" in node.get("type", "") and "additionalProperties" not in node
+    ]
+
+    assert loose == []
+
+
+def test_schema_and_configuration_files_name_the_same_keys() -> None:
+    known = {key for key, _ in schema_keys(SCHEMA)}
+    used = {key for file in (PAPER, DEMO) for key in config_keys(config.load(file))}
+    # Optional: further methods are for the user to add, and sweeps may have seeds of their own.
+    unused = {"methods", *(f"experiments.{name}.seeds" for name in config.SWEEPS)}
+
+    assert used | unused | {"claims[]"} == known
+
+
+def test_demo_inherits_nothing_but_the_claims() -> None:
+    alone = yaml.safe_load(DEMO.read_text("utf-8"))
+    merged = config.load(PAPER, DEMO)
+
+    assert {key for key in merged if key not in alone} <= {"claims"}
+    assert {**alone, "claims": merged["claims"]} == merged
+
+
+def test_readme_of_the_configuration_names_every_key() -> None:
+    text = (ROOT / "config/README.md").read_text("utf-8")
+    last = {key.rpartition(".")[2] for key, _ in schema_keys(SCHEMA) if not key.endswith("[]")}
+
+    assert [key for key in sorted(last) if f"`{key}`" not in text] == []

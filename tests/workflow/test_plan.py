@@ -1,0 +1,208 @@
+"""What Snakemake plans, asked of Snakemake itself with dry runs."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lqf import config
+from lqf.report import artefacts
+
+ROOT = Path(__file__).parents[2]
+PAPER = ROOT / "config/config.yaml"
+DEMO = str(ROOT / "config/demo.yaml")
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
+Run = Callable[..., subprocess.CompletedProcess[str]]
+TRAINING = {"backbone", "train", "experiment", "informativeness", "spectrum"}
+
+
+@pytest.fixture
+def snakemake(tmp_path: Path) -> Run:
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+        command += ["--directory", str(tmp_path), *arguments]
+        return subprocess.run(
+            command,
+            cwd=tmp_path,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+
+    return run
+
+
+def planned(output: str) -> dict[str, int]:
+    """Number of jobs of each rule in the output of a dry run."""
+    table = output.partition("Job stats:")[2].partition("\n\n")[0]
+    return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+
+def results(folder: Path, scale: str, experiments: list[str]) -> list[Path]:
+    """Files where committed results would be; their content does not matter to a plan."""
+    names = [*artefacts.aggregated_files(experiments), artefacts.CLAIMS_FILE]
+    files = [folder / "results" / scale / name for name in names]
+    for file in files:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    return files
+
+
+def test_demo_plans_every_job_once(snakemake: Run) -> None:
+    done = snakemake("-n", "--configfile", DEMO)
+
+    resolved = config.resolve(config.load(PAPER, DEMO), SCHEMA)
+    experiments = resolved["experiments"]
+    tables = len(artefacts.select(experiments, "table"))
+    assert done.returncode == 0, done.stdout
+    plan = planned(done.stdout)
+    assert plan.pop("total") == sum(plan.values())
+    assert plan == {
+        "all": 1,
+        "prepare": 1 + len(resolved["datasets"]),
+        "backbone": 2,
+        "train": len(config.runs(resolved, config.SWEEPS)),
+        "experiment": sum(
+            len(config.runs(resolved, [name])) for name in ("elr", "kshot", "online")
+        ),
+        "informativeness": len(experiments["informativeness"]["seeds"]),
+        "spectrum": len(experiments["spectrum"]["seeds"]),
+        "aggregate": 1,
+        "claims": 1,
+        "table": tables,
+        "page": tables,
+        "figure": len(artefacts.select(experiments, "figure")),
+        "tour": 1,
+    }
+
+
+def test_paper_scale_plans_its_ten_data_sets(snakemake: Run) -> None:
+    done = snakemake("-n")
+
+    assert done.returncode == 0, done.stdout
+    assert planned(done.stdout)["prepare"] == 10
+
+
+def test_dropped_experiment_drops_its_jobs_and_artefacts(snakemake: Run, tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("experiments: {online: null, informativeness: null}\n")
+
+    done = snakemake("-n", "--configfile", DEMO, str(overlay))
+
+    assert done.returncode == 0, done.stdout
+    assert "informativeness" not in planned(done.stdout)
+    assert "figure5" not in done.stdout
+    assert "figure6" not in done.stdout
+    assert "figure4" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("--configfile", DEMO)], ids=["paper", "demo"])
+@pytest.mark.parametrize("newer", ["data", "results", "figures"])
+def test_figures_of_committed_results_plan_no_training(
+    snakemake: Run, tmp_path: Path, arguments: tuple[str, ...], newer: str
+) -> None:
+    experiments = list(artefacts.AGGREGATED)
+    committed = results(tmp_path, "demo", experiments)
+    drawn = [
+        tmp_path / "figures/demo" / name
+        for one in artefacts.select(experiments)
+        for name in one.outputs()
+    ]
+    data = [
+        tmp_path / "data/demo" / name / file
+        for name in ("letters", "digits", "greek")
+        for file in ("images.npy", "index.csv", "dataset.json", "contact_sheet.png")
+    ]
+    for file in (*drawn, *data):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    groups = {"data": data, "results": committed, "figures": drawn}
+    for name, files in groups.items():
+        for file in files:
+            os.utime(file, (2e9, 2e9) if name == newer else (1e9, 1e9))
+
+    done = snakemake("-n", "figures", *arguments)
+
+    assert done.returncode == 0, done.stdout
+    plan = planned(done.stdout)
+    assert not TRAINING & set(plan)
+    assert "prepare" not in plan
+    assert "aggregate" not in plan
+    if newer == "results":
+        assert plan["figure"] == len(artefacts.select(experiments, "figure"))
+        assert plan["table"] == len(artefacts.select(experiments, "table"))
+
+
+def test_all_of_a_clone_with_committed_results_trains_everything(
+    snakemake: Run, tmp_path: Path
+) -> None:
+    empty = planned(snakemake("-n", "--configfile", DEMO).stdout)
+    results(tmp_path, "demo", list(artefacts.AGGREGATED))
+
+    done = snakemake("-n", "--configfile", DEMO)
+
+    plan = planned(done.stdout)
+    assert {rule: plan.get(rule) for rule in TRAINING} == {rule: empty[rule] for rule in TRAINING}
+    assert plan["aggregate"] == 1
+
+
+def test_figures_draw_only_experiments_with_results(snakemake: Run, tmp_path: Path) -> None:
+    results(tmp_path, "demo", ["comparison"])
+
+    done = snakemake("-n", "figures")
+
+    assert "figures/demo/table1.csv" in done.stdout
+    assert "table2" not in done.stdout
+
+
+def test_figures_without_results_are_refused(snakemake: Run) -> None:
+    done = snakemake("-n", "figures")
+
+    assert done.returncode != 0
+    assert "nothing to draw" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("overlay", "sentence"),
+    [
+        (
+            "training: {sgd: {rates: [-0.1]}}",
+            "config key 'training.sgd.rates[0]' is -0.1, but must be above 0.",
+        ),
+        ("trainig: {}", "config key 'trainig' does not exist: did you mean 'training'?"),
+        ("data_folder: nowhere", "config key 'data_folder' is 'nowhere', a folder that does not"),
+        ("datasets: [digit]", "config key 'datasets[0]' is 'digit', not a data set: did you mean"),
+        ("experiments: {elr: {methods: [lfq]}}", "is 'lfq', not a method: did you mean 'lqf'?"),
+    ],
+)
+def test_bad_configuration_is_refused_in_a_dry_run(
+    snakemake: Run, tmp_path: Path, overlay: str, sentence: str
+) -> None:
+    file = tmp_path / "overlay.yaml"
+    file.write_text(overlay + "\n")
+
+    done = snakemake("-n", "--configfile", DEMO, str(file))
+
+    assert done.returncode != 0
+    assert sentence in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "Building DAG" not in done.stdout
+
+
+def test_planning_does_not_import_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; import lqf.config, lqf.report.artefacts; "
+        "print(sorted({'torch', 'pandas', 'numpy', 'matplotlib', 'PIL'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,204 @@
+# What the rules share: the checked configuration, and the paths that follow from it.
+import shlex
+import sys
+
+import yaml
+from snakemake.exceptions import WorkflowError
+
+from lqf import config as settings
+from lqf.report import artefacts
+
+# Jobs say `python -m lqf …`: the Python that runs Snakemake, also where no environment is active.
+shell.prefix(
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+)
+
+SCHEMA = Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
+
+try:
+    CONFIG = settings.resolve(
+        config, yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
+    )
+except settings.ConfigError as problem:
+    raise WorkflowError(str(problem)) from None
+
+SCALE = CONFIG["scale"]
+EXPERIMENTS = CONFIG["experiments"]
+DATA = f"{CONFIG['data_folder'] or 'data'}/{SCALE}"
+NOTEBOOK = Path(workflow.basedir) / "workflow" / "notebooks" / "tour.py"
+PAGE_HEAD = Path(workflow.basedir) / "workflow" / "report" / "page_head.html"
+# Experiments with a job for each data set, method and seed, beside the sweeps that share theirs.
+OWN_RUNS = ("elr", "kshot", "online")
+
+
+wildcard_constraints:
+    activation="relu|leaky_relu",
+    dataset="[a-z0-9_]+",
+    experiment="|".join(OWN_RUNS),
+    figure="|".join(
+        name for name, one in artefacts.ARTEFACTS.items() if one.kind == "figure"
+    ),
+    method="[a-z0-9_]+",
+    scale="[a-z][a-z0-9_]*",
+    seed=r"\d+",
+    table="|".join(
+        name for name, one in artefacts.ARTEFACTS.items() if one.kind == "table"
+    ),
+
+
+def data_files(dataset):
+    """What a training job reads of a data set; newer files with equal content change nothing."""
+    folder = f"{DATA}/{dataset}"
+    return {
+        "images": ancient(f"{folder}/images.npy"),
+        "index": ancient(f"{folder}/index.csv"),
+    }
+
+
+def training_files(dataset, method):
+    """Data and backbone of a job that trains a method on a data set."""
+    activation = settings.points(CONFIG)[method].activation
+    return {
+        **data_files(dataset),
+        "weights": ancient(f"runs/{SCALE}/backbone/{activation}.safetensors"),
+    }
+
+
+def source_files():
+    """The source task's data, if the backbone is pre-trained here."""
+    pretrain = CONFIG["backbone"]["pretrain"]
+    return data_files(pretrain["dataset"]) if pretrain else {}
+
+
+def sweep_runs(experiment):
+    """Metrics of the train jobs that an experiment compares."""
+    return [
+        f"runs/{SCALE}/train/{dataset}/{method}/{seed}/metrics.csv"
+        for dataset, method, seed in settings.runs(CONFIG, [experiment])
+    ]
+
+
+def own_runs(experiment):
+    """Metrics of the jobs that belong to one experiment alone."""
+    return [
+        f"runs/{SCALE}/{experiment}/{dataset}/{method}/{seed}/metrics.csv"
+        for dataset, method, seed in settings.runs(CONFIG, [experiment])
+    ]
+
+
+def single_runs(experiment, *files):
+    """Files of the jobs of an experiment on one data set, a job for each seed."""
+    section = EXPERIMENTS[experiment]
+    return [
+        f"runs/{SCALE}/{experiment}/{section['dataset']}/{seed}/{file}"
+        for seed in section["seeds"]
+        for file in files
+    ]
+
+
+def runs_of(experiment):
+    """All files that the aggregation of an experiment reads."""
+    if experiment in settings.SWEEPS:
+        return sweep_runs(experiment)
+    if experiment in OWN_RUNS:
+        return own_runs(experiment)
+    if experiment == "spectrum":
+        return single_runs("spectrum", "spectrum.csv")
+    return single_runs("informativeness", "scores.csv", "removal.csv")
+
+
+def all_runs():
+    """Every file that a training job writes."""
+    return sorted({file for experiment in EXPERIMENTS for file in runs_of(experiment)})
+
+
+def contact_sheets():
+    """A picture of each data set, the source task included."""
+    pretrain = CONFIG["backbone"]["pretrain"]
+    names = {*CONFIG["datasets"], *([pretrain["dataset"]] if pretrain else [])}
+    return [f"{DATA}/{name}/contact_sheet.png" for name in sorted(names)]
+
+
+def results_files(scale):
+    """Aggregated files of the configured experiments, and the claims."""
+    names = [*artefacts.aggregated_files(EXPERIMENTS), artefacts.CLAIMS_FILE]
+    return [f"results/{scale}/{name}" for name in names]
+
+
+def artefact_files(scale, kind=None, experiments=None):
+    """Tables and figures of some experiments, by default of the configured ones."""
+    chosen = artefacts.select(EXPERIMENTS if experiments is None else experiments, kind)
+    pages = [
+        f"figures/{scale}/{one.name}.html" for one in chosen if one.kind == "table"
+    ]
+    return pages + [
+        f"figures/{scale}/{name}" for one in chosen for name in one.outputs()
+    ]
+
+
+def drawable(kind=None):
+    """Tables and figures of every scale whose results are there, whatever is configured."""
+    found = []
+    for claims in sorted(Path("results").glob(f"*/{artefacts.CLAIMS_FILE}")):
+        present = [
+            name
+            for name in artefacts.AGGREGATED
+            if all(
+                (claims.parent / file).exists() for file in artefacts.AGGREGATED[name]
+            )
+        ]
+        found += artefact_files(claims.parent.name, kind, present)
+    if not found:
+        raise WorkflowError(
+            "There is nothing to draw: no folder results/SCALE holds aggregated results; "
+            "run the workflow first, for example with --configfile config/demo.yaml."
+        )
+    return found
+
+
+def shown_images():
+    """The images that Figure 6 shows, if it is drawn."""
+    section = EXPERIMENTS.get("informativeness")
+    return (
+        {"shown": ancient(f"{DATA}/{section['dataset']}/images.npy")} if section else {}
+    )
+
+
+def aggregation_settings():
+    """What the aggregation depends on besides the rows of the runs."""
+    return {"data": DATA, "experiments": EXPERIMENTS, "seeds": CONFIG["seeds"]}
+
+
+def tour_file():
+    """The executed notebook."""
+    return f"runs/{SCALE}/tour.html"
+
+
+def tour_dataset():
+    """The data set that the notebook trains on: the demo's one real task, if it is there."""
+    return "digits" if "digits" in CONFIG["datasets"] else CONFIG["datasets"][0]
+
+
+def tour_settings(files):
+    """What the notebook is told."""
+    backbone = {key: CONFIG["backbone"][key] for key in ("network", "slope")}
+    return settings.dumps(
+        {
+            "scale": SCALE,
+            "data": str(Path(files.images).parent),
+            "weights": str(files.weights),
+            "backbone": backbone,
+            "per_class": CONFIG["train_per_class"],
+        }
+    )
+
+
+def sources(scale, name):
+    """Aggregated files that a table or figure is made from."""
+    return [f"results/{scale}/{file}" for file in artefacts.get(name).inputs()]
+
+
+def described(name, scale):
+    """How the report lists a table or figure."""
+    artefact = artefacts.get(name)
+    return {"artefact": artefact.label, "shows": artefact.title, "scale": scale}

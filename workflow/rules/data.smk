@@ -1,0 +1,26 @@
+# Data sets: decoded once into one array, with fixed splits.
+
+
+# Render or decode a data set and split it.
+rule prepare:
+    output:
+        images=f"{DATA}/{{dataset}}/images.npy",
+        index=f"{DATA}/{{dataset}}/index.csv",
+        about=f"{DATA}/{{dataset}}/dataset.json",
+        sheet=report(
+            f"{DATA}/{{dataset}}/contact_sheet.png",
+            caption="../report/contact_sheet.rst",
+            category="Data sets",
+            labels={"data set": "{dataset}"},
+        ),
+    log:
+        f"logs/{SCALE}/prepare/{{dataset}}.log",
+    priority: 100
+    conda:
+        "../../environment.yml"
+    params:
+        folder=lambda wildcards, output: Path(output.images).parent,
+        settings=settings.dumps({"image_size": CONFIG["image_size"]}),
+    shell:
+        "python -m lqf prepare --name {wildcards.dataset} --output {params.folder}"
+        " --settings {params.settings:q} --log {log}"

@@ -1,0 +1,28 @@
+# Figures, from the aggregated results alone.
+
+
+# Draw a figure as PDF, SVG and PNG, with the numbers that were drawn as CSV.
+rule figure:
+    input:
+        lambda wildcards: sources(wildcards.scale, wildcards.figure),
+    output:
+        pdf="figures/{scale}/{figure}.pdf",
+        svg="figures/{scale}/{figure}.svg",
+        png=report(
+            "figures/{scale}/{figure}.png",
+            caption="../report/artefact.rst",
+            category="Figures",
+            labels=lambda wildcards: described(wildcards.figure, wildcards.scale),
+        ),
+        csv="figures/{scale}/{figure}.csv",
+        caption="figures/{scale}/{figure}.rst",
+    log:
+        "logs/{scale}/{figure}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        results=subpath(input[0], parent=True),
+        figures=subpath(output.pdf, parent=True),
+    shell:
+        "python -m lqf draw {wildcards.figure} --results {params.results} --output {params.figures}"
+        " --log {log}"

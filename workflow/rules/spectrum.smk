@@ -1,0 +1,29 @@
+# Eigenvalues of the Gauss–Newton matrix.
+
+
+# Take the spectrum at w0 and again after non-linear fine-tuning.
+rule spectrum:
+    input:
+        unpack(
+            lambda wildcards: training_files(
+                wildcards.dataset, settings.IMPLIED["spectrum"]
+            )
+        ),
+    output:
+        spectrum=f"runs/{SCALE}/spectrum/{{dataset}}/{{seed}}/spectrum.csv",
+    log:
+        f"logs/{SCALE}/spectrum/{{dataset}}/{{seed}}.log",
+    priority: 50
+    conda:
+        "../../environment.yml"
+    resources:
+        gpu=1,
+    params:
+        data=lambda wildcards, input: Path(input.images).parent,
+        settings=lambda wildcards: settings.job_settings(
+            CONFIG, method_name=settings.IMPLIED["spectrum"], experiment="spectrum"
+        ),
+    shell:
+        "python -m lqf spectrum --dataset {wildcards.dataset} --seed {wildcards.seed}"
+        " --data {params.data} --weights {input.weights} --output {output.spectrum}"
+        " --settings {params.settings:q} --log {log}"

@@ -1,0 +1,95 @@
+# From the rows of the runs to aggregated results, claims and tables.
+
+
+# Aggregate the runs: medians, means, intervals; no timings, so equal runs give equal bytes.
+rule aggregate:
+    input:
+        all_runs(),
+        unpack(lambda wildcards: shown_images()),
+    output:
+        expand(
+            "results/{scale}/{file}",
+            scale=SCALE,
+            file=artefacts.aggregated_files(EXPERIMENTS),
+        ),
+    log:
+        f"logs/{SCALE}/aggregate.log",
+    conda:
+        "../../environment.yml"
+    params:
+        runs=lambda wildcards: f"runs/{SCALE}",
+        results=subpath(output[0], parent=True),
+        settings=settings.dumps(aggregation_settings()),
+    shell:
+        "python -m lqf aggregate --runs {params.runs} --output {params.results}"
+        " --settings {params.settings:q} --log {log}"
+
+
+# Decide each claim by the rule that the configuration gives.
+rule claims:
+    input:
+        expand(
+            "results/{scale}/{file}",
+            scale=SCALE,
+            file=artefacts.aggregated_files(EXPERIMENTS),
+        ),
+    output:
+        claims=report(
+            f"results/{SCALE}/{artefacts.CLAIMS_FILE}",
+            caption="../report/claims.rst",
+            category="Claims",
+            labels={"table": "claims.csv"},
+        ),
+    log:
+        f"logs/{SCALE}/claims.log",
+    conda:
+        "../../environment.yml"
+    params:
+        results=subpath(output.claims, parent=True),
+        settings=settings.dumps({"claims": CONFIG["claims"], "scale": SCALE}),
+    shell:
+        "python -m lqf claims --results {params.results} --output {output.claims}"
+        " --settings {params.settings:q} --log {log}"
+
+
+# Write a table as CSV, Markdown and LaTeX, the paper's numbers beside ours.
+rule table:
+    input:
+        lambda wildcards: sources(wildcards.scale, wildcards.table),
+    output:
+        **{
+            extension: f"figures/{{scale}}/{{table}}.{extension}"
+            for extension in artefacts.EXTENSIONS["table"]
+        },
+    log:
+        "logs/{scale}/{table}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        results=subpath(input[0], parent=True),
+        figures=subpath(output.csv, parent=True),
+    shell:
+        "python -m lqf draw {wildcards.table} --results {params.results} --output {params.figures}"
+        " --log {log}"
+
+
+# Render a table's Markdown, for the report.
+rule page:
+    input:
+        head=PAGE_HEAD,
+        markdown="figures/{scale}/{table}.md",
+        caption="figures/{scale}/{table}.rst",
+    output:
+        page=report(
+            "figures/{scale}/{table}.html",
+            caption="../report/artefact.rst",
+            category="Tables",
+            labels=lambda wildcards: described(wildcards.table, wildcards.scale),
+        ),
+    log:
+        "logs/{scale}/{table}_page.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "( cat {input.head} && python -m mistune --plugin table --file {input.markdown} )"
+        " > {output.page} 2> {log}"
