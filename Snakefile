@@ -46,6 +46,16 @@ rule data:
         contact_sheets(),
 
 
+# Pre-train the backbone, once for each activation.
+rule backbones:
+    input:
+        expand(
+            "runs/{scale}/backbone/{activation}.safetensors",
+            scale=SCALE,
+            activation=["relu", "leaky_relu"],
+        ),
+
+
 # All runs, nothing aggregated.
 rule runs:
     input:

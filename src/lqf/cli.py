@@ -6,8 +6,10 @@ import argparse
 import contextlib
 import json
 import os
+import shlex
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -39,7 +41,8 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("pretrain", "train the demo backbone on its source task", _pretrain)
     sub.add_argument("--activation", choices=("relu", "leaky_relu"), required=True)
-    paths(sub, "data", "output")
+    sub.add_argument("--data", type=Path, help="folder of the source task, where there is one")
+    paths(sub, "output")
     settings(sub)
 
     for name, text in (
@@ -51,8 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         sub = command(name, text, _train)
         sub.add_argument("--dataset", required=True)
         sub.add_argument("--method", required=True)
-        sub.add_argument("--seed", type=int, required=True)
-        paths(sub, "data", "weights", "output")
+        sub.add_argument("--seed", type=int, nargs="+", required=True)
+        paths(sub, "data", "weights")
+        sub.add_argument("--output", type=Path, nargs="+", required=True, help="one file a seed")
         settings(sub)
 
     sub = command("informativeness", "score samples, and remove them by score", _informativeness)
@@ -109,19 +113,24 @@ def _train(options: argparse.Namespace) -> None:
     from lqf import run
 
     run.start()
-    experiment = importlib.import_module(f"lqf.experiments.{options.command}")
-    folder = options.output.parent
-    with run.locked(folder):
-        rows = getattr(experiment, options.command)(
-            options.method,
-            options.dataset,
-            options.seed,
-            options.data,
-            options.weights,
-            options.settings,
+    if len(options.seed) != len(options.output):
+        raise ValueError(
+            f"{len(options.seed)} seeds and {len(options.output)} outputs were given; name one "
+            "output for each seed."
         )
-        run.write_record(folder, options.settings)
-        run.write_rows(options.output, rows)
+    experiment = importlib.import_module(f"lqf.experiments.{options.command}")
+    for seed, output in zip(options.seed, options.output, strict=True):
+        with run.locked(output.parent):
+            rows = getattr(experiment, options.command)(
+                options.method,
+                options.dataset,
+                seed,
+                options.data,
+                options.weights,
+                options.settings,
+            )
+            run.write_record(output.parent, options.settings)
+            run.write_rows(output, rows)
 
 
 def _informativeness(options: argparse.Namespace) -> None:
@@ -197,29 +206,34 @@ def _logged(path: Path | None) -> Iterator[None]:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", buffering=1) as handle:
-        handle.write(f"command: python -m lqf {' '.join(sys.argv[1:])}\n")
+        handle.write(f"command: python -m lqf {shlex.join(sys.argv[1:])}\n")
         started = time.perf_counter()
-        with contextlib.redirect_stderr(_Tee(sys.stderr, handle)):  # type: ignore[type-var]
+        with contextlib.redirect_stderr(_Tee(sys.stderr, handle)):
             yield
         handle.write(f"finished in {time.perf_counter() - started:.1f} s\n")
+
+
+def _guarded(options: argparse.Namespace) -> int:
+    """Run the sub-command; errors that a user can mend become one sentence."""
+    try:
+        options.run(options)
+    except (ValueError, FileNotFoundError, ArithmeticError, RuntimeError) as error:
+        if os.environ.get("LQF_TRACEBACK"):
+            traceback.print_exc()
+        print(f"lqf {options.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one sub-command.
 
+    Args:
+        arguments: the command line without the program's name; None for this process's own.
+
     Returns:
         0, or 1 after an error that a user can mend, told in one sentence.
     """
     options = _parser().parse_args(arguments)
-    try:
-        with _logged(options.log):
-            try:
-                options.run(options)
-            except (ValueError, FileNotFoundError, ArithmeticError, RuntimeError) as error:
-                if os.environ.get("LQF_TRACEBACK"):
-                    raise
-                print(f"lqf {options.command}: {error}", file=sys.stderr)
-                return 1
-    except BrokenPipeError:
-        return 1
-    return 0
+    with _logged(options.log):
+        return _guarded(options)

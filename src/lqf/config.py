@@ -111,7 +111,8 @@ def resolve(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
         schema: The JSON schema of `workflow/schemas/config.schema.yaml`.
 
     Returns:
-        A new configuration: experiments that are null are gone, the others name their seeds.
+        A new configuration: experiments that are null or not the only one wanted are gone, the
+        others name their seeds.
 
     Raises:
         ConfigError: If anything is wrong; one line and one sentence for each problem.
@@ -123,10 +124,11 @@ def resolve(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     resolved["experiments"] = {
         name: {"seeds": resolved["seeds"], **section}
         for name, section in resolved["experiments"].items()
-        if section is not None
+        if section is not None and name == (resolved.get("only") or name)
     }
     resolved.setdefault("methods", {})
     resolved.setdefault("data_folder", None)
+    resolved.setdefault("seeds_together", False)
     return resolved
 
 
@@ -312,6 +314,9 @@ def _meaning_problems(config: Mapping[str, Any]) -> Iterator[str]:
         except method.ImpossibleMethod as problem:
             yield f"config key 'methods.{name}' is an impossible point: {problem}"
             return
+    run = [name for name, section in config["experiments"].items() if section is not None]
+    if (only := config.get("only")) is not None and only not in run:
+        yield f"config key 'only' is {only!r}, not an experiment: {_nearest(only, run)}."
     for name, section in config["experiments"].items():
         if section is not None:
             yield from _experiment_problems(config, name, section)

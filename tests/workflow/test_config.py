@@ -85,6 +85,7 @@ REFUSED = [
     ("train_per_class", 41, ["'train_per_class'", "41", "only 40 training images"]),
     ("datasets", ["digits", "grek"], ["'datasets[1]'", "'grek'", "did you mean 'greek'?"]),
     ("backbone.pretrain.dataset", "leters", ["pretrain.dataset'", "did you mean 'letters'?"]),
+    ("only", "kshots", ["'only'", "'kshots'", "did you mean 'kshot'?"]),
     ("data_folder", "no/such/folder", ["'data_folder'", "'no/such/folder'", "create it"]),
     ("experiments.online.dataset", "mit67", ["experiments.online.dataset'", "'mit67'", "digits"]),
     ("experiments.kshot.methods", ["nlft", "lqff"], ["methods[1]'", "did you mean 'lqf'?"]),
@@ -183,6 +184,10 @@ def test_null_experiment_is_dropped(demo: dict[str, Any]) -> None:
 
     assert "online" not in resolved["experiments"]
     assert "figure5" not in [one.name for one in artefacts.select(resolved["experiments"])]
+
+
+def test_only_experiment_is_the_one_that_is_left(demo: dict[str, Any]) -> None:
+    assert list(config.resolve({**demo, "only": "kshot"}, SCHEMA)["experiments"]) == ["kshot"]
 
 
 def test_experiment_without_seeds_takes_the_common_ones(demo: dict[str, Any]) -> None:

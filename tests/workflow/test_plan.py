@@ -76,7 +76,7 @@ def test_demo_plans_every_job_once(snakemake: Run) -> None:
         ),
         "informativeness": len(experiments["informativeness"]["seeds"]),
         "spectrum": len(experiments["spectrum"]["seeds"]),
-        "aggregate": 1,
+        **{f"aggregate_{name}": 1 for name in experiments},
         "claims": 1,
         "table": tables,
         "page": tables,
@@ -103,6 +103,15 @@ def test_dropped_experiment_drops_its_jobs_and_artefacts(snakemake: Run, tmp_pat
     assert "figure5" not in done.stdout
     assert "figure6" not in done.stdout
     assert "figure4" in done.stdout
+
+
+def test_only_one_experiment_is_planned(snakemake: Run) -> None:
+    done = snakemake("-n", "--configfile", DEMO, "--config", "only=spectrum")
+
+    assert done.returncode == 0, done.stdout
+    plan = planned(done.stdout)
+    assert "spectrum" in plan
+    assert not {"train", "experiment", "informativeness", "aggregate_kshot"} & set(plan)
 
 
 @pytest.mark.parametrize("arguments", [(), ("--configfile", DEMO)], ids=["paper", "demo"])
@@ -136,7 +145,7 @@ def test_figures_of_committed_results_plan_no_training(
     plan = planned(done.stdout)
     assert not TRAINING & set(plan)
     assert "prepare" not in plan
-    assert "aggregate" not in plan
+    assert not [rule for rule in plan if rule.startswith("aggregate")]
     if newer == "results":
         assert plan["figure"] == len(artefacts.select(experiments, "figure"))
         assert plan["table"] == len(artefacts.select(experiments, "table"))
@@ -152,7 +161,7 @@ def test_all_of_a_clone_with_committed_results_trains_everything(
 
     plan = planned(done.stdout)
     assert {rule: plan.get(rule) for rule in TRAINING} == {rule: empty[rule] for rule in TRAINING}
-    assert plan["aggregate"] == 1
+    assert plan["aggregate_comparison"] == 1
 
 
 def test_figures_draw_only_experiments_with_results(snakemake: Run, tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ from IPython.display import HTML, Code, Image, Markdown, display
 from PIL import Image as Picture
 from safetensors.torch import load_file
 
+from lqf import LQF
 from lqf.data.packed import PackedDataset
-from lqf.estimator import LQF
 from lqf.networks import build, fold_batch_norm
 from lqf.report import artefacts
 

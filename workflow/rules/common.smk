@@ -34,7 +34,6 @@ OWN_RUNS = ("elr", "kshot", "online")
 wildcard_constraints:
     activation="relu|leaky_relu",
     dataset="[a-z0-9_]+",
-    experiment="|".join(OWN_RUNS),
     figure="|".join(
         name for name, one in artefacts.ARTEFACTS.items() if one.kind == "figure"
     ),
@@ -68,6 +67,36 @@ def source_files():
     """The source task's data, if the backbone is pre-trained here."""
     pretrain = CONFIG["backbone"]["pretrain"]
     return data_files(pretrain["dataset"]) if pretrain else {}
+
+
+def seeds_for(kind):
+    """Seeds of a kind of job: of one experiment, or of all that share the train jobs."""
+    names = settings.SWEEPS if kind == "train" else [kind]
+    found = {
+        seed
+        for name in names
+        if name in EXPERIMENTS
+        for seed in EXPERIMENTS[name]["seeds"]
+    }
+    return sorted(found)
+
+
+def metrics_of(kind):
+    """What a job writes: metrics of one seed, or of every seed where one job runs them all."""
+    seeds = seeds_for(kind) if CONFIG["seeds_together"] else ["{seed}"]
+    folder = f"runs/{SCALE}/{kind}/{{dataset}}/{{method}}"
+    return [f"{folder}/{seed}/metrics.csv" for seed in seeds]
+
+
+def log_of(kind):
+    """Where a job logs."""
+    seed = "" if CONFIG["seeds_together"] else "/{seed}"
+    return f"logs/{SCALE}/{kind}/{{dataset}}/{{method}}{seed}.log"
+
+
+def seeds_of(metrics):
+    """Seeds of a job, in the order of its outputs."""
+    return [Path(file).parent.name for file in metrics]
 
 
 def sweep_runs(experiment):
@@ -156,17 +185,16 @@ def drawable(kind=None):
     return found
 
 
-def shown_images():
-    """The images that Figure 6 shows, if it is drawn."""
-    section = EXPERIMENTS.get("informativeness")
-    return (
-        {"shown": ancient(f"{DATA}/{section['dataset']}/images.npy")} if section else {}
-    )
+def shown_images(experiment):
+    """Images that the aggregation of an experiment copies, so that a figure can show them."""
+    if experiment != "informativeness":
+        return {}
+    return {"shown": ancient(f"{DATA}/{EXPERIMENTS[experiment]['dataset']}/images.npy")}
 
 
-def aggregation_settings():
-    """What the aggregation depends on besides the rows of the runs."""
-    return {"data": DATA, "experiments": EXPERIMENTS, "seeds": CONFIG["seeds"]}
+def aggregation_settings(experiment):
+    """What an aggregation depends on besides the rows of the runs."""
+    return {"data": DATA, "experiments": {experiment: EXPERIMENTS[experiment]}}
 
 
 def tour_file():

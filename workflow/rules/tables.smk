@@ -1,28 +1,32 @@
 # From the rows of the runs to aggregated results, claims and tables.
 
 
-# Aggregate the runs: medians, means, intervals; no timings, so equal runs give equal bytes.
-rule aggregate:
-    input:
-        all_runs(),
-        unpack(lambda wildcards: shown_images()),
-    output:
-        expand(
-            "results/{scale}/{file}",
-            scale=SCALE,
-            file=artefacts.aggregated_files(EXPERIMENTS),
-        ),
-    log:
-        f"logs/{SCALE}/aggregate.log",
-    conda:
-        "../../environment.yml"
-    params:
-        runs=lambda wildcards: f"runs/{SCALE}",
-        results=subpath(output[0], parent=True),
-        settings=settings.dumps(aggregation_settings()),
-    shell:
-        "python -m lqf aggregate --runs {params.runs} --output {params.results}"
-        " --settings {params.settings:q} --log {log}"
+# Aggregate an experiment: medians, means, intervals; no timings, so equal runs give equal bytes.
+for experiment in EXPERIMENTS:
+
+    rule:
+        name:
+            f"aggregate_{experiment}"
+        input:
+            runs_of(experiment),
+            **shown_images(experiment),
+        output:
+            expand(
+                "results/{scale}/{file}",
+                scale=SCALE,
+                file=artefacts.AGGREGATED[experiment],
+            ),
+        log:
+            f"logs/{SCALE}/aggregate_{experiment}.log",
+        conda:
+            "../../environment.yml"
+        params:
+            runs=lambda wildcards: f"runs/{SCALE}",
+            results=subpath(output[0], parent=True),
+            settings=settings.dumps(aggregation_settings(experiment)),
+        shell:
+            "python -m lqf aggregate --runs {params.runs} --output {params.results}"
+            " --settings {params.settings:q} --log {log}"
 
 
 # Decide each claim by the rule that the configuration gives.

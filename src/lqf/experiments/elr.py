@@ -8,8 +8,7 @@ from pathlib import Path
 from lqf.experiments.grid import Point, grid_points
 from lqf.experiments.rows import Row, fit_grid
 from lqf.experiments.task import Settings, load_task
-from lqf.experiments.train import problem_of
-from lqf.method import get
+from lqf.experiments.train import method_of, problem_of
 
 
 def elr(
@@ -20,7 +19,7 @@ def elr(
     Rates are absolute for every method.  The other numbers are the first of the method's own grid
     (its first weight decay and mode of batch norm).  Arguments and rows as in `lqf.experiments.train.train`.
     """
-    method = get(name)
+    method = method_of(name, settings)
     experiment = settings["experiment"]
     task = load_task(data, dataset, settings["train_per_class"])
     problem = problem_of(method, task, weights, settings, seed)

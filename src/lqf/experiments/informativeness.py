@@ -32,10 +32,10 @@ from lqf.solve import RidgePath
 
 log = logging.getLogger(__name__)
 
-SCORE_COLUMNS = (
+SCORE_COLUMNS = (  # noqa: SIM905  (reads better as words)
     "index row label class fsi_exact fsi_eq8 fsi_kfac leverage loo_error mu weight_decay n_train"
 ).split()
-REMOVAL_COLUMNS = "removal schedule n_removed n_train test_err mu seed".split()
+REMOVAL_COLUMNS = ["removal", "schedule", "n_removed", "n_train", "test_err", "mu", "seed"]
 
 #: Part of the training set that each round of the iterative schedule removes.
 ROUND = 0.05
@@ -91,6 +91,9 @@ def informativeness(
 
     Returns:
         Rows of ``scores.csv`` and of ``removal.csv``.
+
+    Raises:
+        TypeError: if the method were not a linear one.
     """
     method = get("lqf_exact")
     experiment = settings["experiment"]

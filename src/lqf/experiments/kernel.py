@@ -34,7 +34,7 @@ class Kernel:
         """
         jacobian = problem.jacobian
         if isinstance(jacobian, NetworkJacobian):
-            raise ValueError(
+            raise ValueError(  # noqa: TRY004  (a size, not a type, is wrong)
                 f"{jacobian.samples} samples × {jacobian.outputs} classes × {jacobian.size} "
                 "parameters are too many to hold; lower train_per_class for this experiment."
             )
@@ -59,7 +59,11 @@ class Kernel:
 
 
 def _product(first: Jacobian, second: Jacobian) -> Tensor:
-    """``J J'ᵀ`` of two Jacobians held in memory, MC × NC."""
+    """``J J'ᵀ`` of two Jacobians held in memory, MC × NC.
+
+    Raises:
+        TypeError: if they are of different kinds.
+    """
     if isinstance(first, FeatureJacobian) and isinstance(second, FeatureJacobian):
         shared = first.features @ second.features.T + 1.0
         return torch.kron(shared, torch.eye(first.outputs, dtype=shared.dtype))

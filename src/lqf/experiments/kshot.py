@@ -7,8 +7,7 @@ from pathlib import Path
 from lqf.experiments.grid import grid_points
 from lqf.experiments.rows import Row, fit_grid
 from lqf.experiments.task import Settings, load_task
-from lqf.experiments.train import problem_of
-from lqf.method import get
+from lqf.experiments.train import method_of, problem_of
 
 
 def kshot(
@@ -20,7 +19,7 @@ def kshot(
     the draw for every larger k.  Validation and test splits are those of the other experiments.
     Arguments and rows as in `lqf.experiments.train.train`.
     """
-    method = get(name)
+    method = method_of(name, settings)
     points = grid_points(method, settings["training"][method.training])
     every: list[Row] = []
     for shots in settings["experiment"]["shots"]:

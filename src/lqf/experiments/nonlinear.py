@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -92,10 +93,9 @@ def train_network(
     for epoch in range(1, schedule.epochs + 1):
         network.train()
         total = 0.0
-        for index in torch.randperm(len(labels), generator=generator).split(schedule.batch):
-            # A single sample has no batch statistics of its own.
-            if len(index) == 1 and schedule.batch_norm == "train" and len(labels) > 1:
-                continue
+        # Nearly equal batches: a short last one would have poor batch statistics.
+        order = torch.randperm(len(labels), generator=generator)
+        for index in order.tensor_split(math.ceil(len(labels) / schedule.batch)):
             optimizer.zero_grad(set_to_none=True)
             value = loss.value(network(images[index]), labels[index])
             value.backward()

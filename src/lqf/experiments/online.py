@@ -14,9 +14,9 @@ from lqf.experiments.grid import Point, grid_points
 from lqf.experiments.problem import Fit, LinearProblem, NonlinearProblem
 from lqf.experiments.rows import Row, describe, fit_columns, fit_grid, point_columns
 from lqf.experiments.task import Settings, Task, load_task
-from lqf.experiments.train import problem_of
+from lqf.experiments.train import method_of, problem_of
 from lqf.losses import error_rate
-from lqf.method import Method, get
+from lqf.method import Method
 from lqf.run import progress
 from lqf.solve import Diverged
 
@@ -54,8 +54,11 @@ def online(
     chose on the last and largest set.  Curvature at w0 is computed again whenever the data doubled.
 
     Arguments and rows as in `lqf.experiments.train.train`; one row a mode and step.
+
+    Raises:
+        ValueError: if the steps need more samples than there are.
     """
-    method, experiment = get(name), settings["experiment"]
+    method, experiment = method_of(name, settings), settings["experiment"]
     task = load_task(data, dataset, None, seed=seed)
     count = experiment["steps"] * experiment["per_step"]
     if count > len(task.train):

@@ -20,20 +20,31 @@ from lqf.run import device, progress, replaced
 log = logging.getLogger(__name__)
 
 
-def pretrain(activation: str, data: Path, output: Path, settings: Settings) -> dict[str, Any]:
+def pretrain(
+    activation: str, data: Path | None, output: Path, settings: Settings
+) -> dict[str, Any]:
     """Train the backbone from scratch and save its features.
 
     Args:
         activation: ``relu`` or ``leaky_relu``.
-        data: folder of the prepared source data set.
+        data: folder of the prepared source data set, or None if there is none.
         output: state dict of the features, safetensors.
         settings: uses ``backbone``.
 
     Returns:
         Validation and test error in %.
+
+    Raises:
+        ValueError: if there is no source task.
     """
     backbone = settings["backbone"]
     recipe = backbone["pretrain"]
+    if recipe is None or data is None:
+        raise ValueError(
+            f"published weights of {backbone['network']!r} cannot be fetched yet; set "
+            "backbone.pretrain to a source task, or put the features' state dict at "
+            f"{output} as safetensors."
+        )
     task = load_task(data, recipe["dataset"], None)
     torch.manual_seed(recipe["seed"])
     network = build(
@@ -42,7 +53,8 @@ def pretrain(activation: str, data: Path, output: Path, settings: Settings) -> d
         activation=activation,
         slope=backbone["slope"],
         seed=recipe["seed"],
-    ).to(device(), memory_format=torch.channels_last)
+    ).to(device())
+    network = network.to(memory_format=torch.channels_last)
     schedule = Schedule(
         recipe["rate"],
         recipe["weight_decay"],

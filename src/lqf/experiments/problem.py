@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
@@ -22,7 +23,6 @@ from lqf.linear import (
     Linearized,
     NetworkJacobian,
     RowSpace,
-    SampleRows,
 )
 from lqf.losses import SquaredLoss, make_loss
 from lqf.method import Method
@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 
 #: Largest Jacobian that is held in memory; beyond it, every product is a pass of the network.
 DENSE_BYTES = 1_200_000_000
+
+#: Gradients that the Kronecker factors are estimated from: all C a sample where there are few
+#: samples, as few as one random probe a sample where there are many.
+CURVATURE_GRADIENTS = 512
 
 #: Mini-batches whose largest curvature sets the unit of relative learning rates.
 CURVATURE_BATCHES = 4
@@ -91,7 +95,12 @@ class NonlinearProblem:
         on_epoch: OnEpoch | None = None,
         start: nn.Module | None = None,
     ) -> Fit:
-        """Train a copy of the network, or of ``start``."""
+        """Train a copy of the network, or of ``start``.
+
+        Raises:
+            ValueError: if the grid point lacks rate, batch or epochs.
+            Diverged: if the loss is not finite, or ends far above where it started.
+        """
         if point.rate is None or point.batch is None or point.epochs is None:
             raise ValueError("a non-linear fit needs rate, batch and epochs in training.nonlinear.")
         network = deepcopy(self.network if start is None else start)
@@ -224,18 +233,25 @@ class LinearProblem:
 
     def forget_curvature(self) -> None:
         """Compute the curvature anew, from this problem's own samples, when it is next needed."""
-        self._factors, self._preconditioners = None, {}
+        self._factors, self._preconditioners, self._units = None, {}, {}
 
     def share_curvature(self, other: LinearProblem) -> None:
         """Use the curvature of another problem of the same network."""
         self._factors, self._preconditioners = other._factors, other._preconditioners
+        self._units = other._units
 
     def preconditioner(self, damping: float) -> Preconditioner:
         """The Kronecker-factored preconditioner at w0; the factors are computed once."""
         if damping not in self._preconditioners:
             if self._factors is None:
                 inputs = self._inputs(self.train)
-                factors = kronecker_factors(self.network, inputs, self.layout.names)
+                probes = math.ceil(CURVATURE_GRADIENTS / len(self.train))
+                factors = kronecker_factors(
+                    self.network,
+                    inputs,
+                    self.layout.names,
+                    probes="all" if probes >= self.jacobian.outputs else probes,
+                )
                 correction = eigenvalue_correction(self.network, inputs, factors)
                 self._factors = (factors, correction)
             factors, correction = self._factors
@@ -256,14 +272,10 @@ class LinearProblem:
         key = (point.damping, point.weight_decay)
         if key not in self._units:
             preconditioner = None if point.damping is None else self.preconditioner(point.damping)
-            generator = torch.Generator().manual_seed(0)
-            batch = min(point.batch or len(self.train), len(self.train))
-            units = []
-            for _ in range(CURVATURE_BATCHES):
-                index = torch.randperm(len(self.train), generator=generator)[:batch]
-                rows = SampleRows(self.jacobian, index.to(self.train.labels.device))
-                units.append(stable_rate(rows, point.weight_decay, preconditioner, iterations=10))
-            self._units[key] = min(units) * (1.0 if self.method.loss == "mse" else 2.0)
+            unit = stable_rate(
+                self.jacobian, point.weight_decay, preconditioner, iterations=10, batch=point.batch
+            )
+            self._units[key] = unit * (1.0 if self.method.loss == "mse" else 2.0)
         return point.rate * self._units[key]
 
     def fit(
@@ -273,7 +285,11 @@ class LinearProblem:
         on_epoch: OnEpoch | None = None,
         start: Tensor | None = None,
     ) -> Fit:
-        """Solve at one grid point, from δ = 0 or from ``start``."""
+        """Solve at one grid point, from δ = 0 or from ``start``.
+
+        Raises:
+            Diverged: if the loss is not finite, or ends far above where it started.
+        """
         solution = self._solve(point, seed, on_epoch, start)
         before = self.loss.value(self.jacobian.base, self.train.labels).item()
         if not solution.loss <= DIVERGED * before:

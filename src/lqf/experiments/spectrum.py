@@ -23,7 +23,7 @@ from lqf.spectrum import condition_number, gram_eigenvalues, rank_kept
 
 log = logging.getLogger(__name__)
 
-COLUMNS = (
+COLUMNS = (  # noqa: SIM905  (reads better as words)
     "dataset seed phase index eigenvalue rank_kept n_samples condition_number cutoff test_err"
 ).split()
 
@@ -35,6 +35,10 @@ def spectrum(dataset: str, seed: int, data: Path, weights: Path, settings: Setti
 
     Returns:
         One row an eigenvalue and phase (``init``, ``end``), in descending order.
+
+    Raises:
+        TypeError: if the method were not a non-linear one.
+        ValueError: if every grid point diverged.
     """
     name = "nlft"
     method, experiment = get(name), settings["experiment"]

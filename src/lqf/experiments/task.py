@@ -106,7 +106,7 @@ def build_network(
         seed=seed,
     )
     network.features.load_state_dict(load_file(weights))
-    network = network.to(device(), memory_format=torch.channels_last).eval()
+    network = network.to(device()).to(memory_format=torch.channels_last).eval()
     if isinstance(network.pool, CovariancePooling):
         with torch.no_grad():
             network.pool.calibrate(network.features(maps_of))

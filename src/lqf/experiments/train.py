@@ -11,6 +11,11 @@ from lqf.experiments.task import Settings, Task, build_network, load_task
 from lqf.method import Method, get
 
 
+def method_of(name: str, settings: Settings) -> Method:
+    """The five choices of a method: those of the settings, or the paper's point of that name."""
+    return Method(**settings["method"]) if "method" in settings else get(name)
+
+
 def problem_of(
     method: Method, task: Task, weights: Path, settings: Settings, seed: int
 ) -> NonlinearProblem | LinearProblem:
@@ -36,7 +41,7 @@ def train(
     Returns:
         One row a grid point.
     """
-    method = get(name)
+    method = method_of(name, settings)
     task = load_task(data, dataset, settings["train_per_class"])
     problem = problem_of(method, task, weights, settings, seed)
     points = grid_points(method, settings["training"][method.training])

@@ -6,7 +6,6 @@ from lqf.linear.jacobian import (
     Jacobian,
     NetworkJacobian,
     RowSpace,
-    SampleRows,
 )
 from lqf.linear.layout import Layout
 from lqf.linear.linearized import Linearized
@@ -19,5 +18,4 @@ __all__ = [
     "Linearized",
     "NetworkJacobian",
     "RowSpace",
-    "SampleRows",
 ]

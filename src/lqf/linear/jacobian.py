@@ -14,6 +14,9 @@ from torch import Tensor
 
 from lqf.linear.linearized import Linearized
 
+#: Rows of a block of the Gram matrix.
+GRAM_BLOCK = 256
+
 
 class Jacobian(Protocol):
     """Rows ``J_i`` (C × P) of N samples, with the outputs ``f0`` (N × C) they start from."""
@@ -87,39 +90,18 @@ class DenseJacobian:
         return total
 
     def gram(self) -> Tensor:
-        """``K = J Jᵀ``, NC × NC, rows in sample-major order."""
+        """``K = J Jᵀ``, NC × NC, rows in sample-major order; each block is computed once."""
         rows = self._rows()
-        return rows @ rows.T
+        result = rows.new_empty(len(rows), len(rows))
+        for start in range(0, len(rows), GRAM_BLOCK):
+            stop = start + GRAM_BLOCK
+            result[start:stop, start:] = rows[start:stop] @ rows[start:].T
+            result[start:, start:stop] = result[start:stop, start:].T
+        return result
 
     def select(self, index: Tensor) -> DenseJacobian:
         """The Jacobian of the samples in ``index`` only."""
         return DenseJacobian(self.matrix[index], self.base[index])
-
-
-class SampleRows:
-    """Some samples' rows of a Jacobian, without a copy.
-
-    Args:
-        jacobian: the whole Jacobian.
-        index: the samples, b.
-    """
-
-    def __init__(self, jacobian: Jacobian, index: Tensor) -> None:
-        self._jacobian = jacobian
-        self._index = index
-
-    samples = property(lambda self: len(self._index))
-    outputs = property(lambda self: self._jacobian.outputs)
-    size = property(lambda self: self._jacobian.size)
-    base = property(lambda self: self._jacobian.base[self._index])
-
-    def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
-        """``J_i δ``, b × C."""
-        return self._jacobian.forward(delta, self._index if index is None else self._index[index])
-
-    def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
-        """``Σ_i J_iᵀ c_i``, P."""
-        return self._jacobian.pull(cotangent, self._index if index is None else self._index[index])
 
 
 class RowSpace:

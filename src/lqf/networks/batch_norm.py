@@ -22,7 +22,7 @@ def freeze_batch_norm(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if isinstance(module, BatchNorm):
             module.eval()
-            module.train = lambda mode=True, module=module: module  # type: ignore[method-assign, assignment]
+            module.train = lambda mode=True, module=module: module  # type: ignore[method-assign]
     return network
 
 

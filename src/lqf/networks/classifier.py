@@ -34,6 +34,7 @@ class Classifier(nn.Module):
         return self.pool(self.features(images))
 
     def forward(self, images: Tensor) -> Tensor:
+        """The outputs, N × C."""
         return self.head(self.embed(images))
 
 

@@ -1,7 +1,8 @@
 """A ResNet small enough to pre-train in a minute on two cores, for the demo scale.
 
-The CIFAR-style network of He et al. 2016 (§4.2) with one block a stage: a 3 × 3 stem and three
-residual blocks of 16, 32 and 64 channels, 8 layers in all, about 78,000 parameters.
+The CIFAR-style network of He et al. 2016 (§4.2) with one block a stage: a 3 × 3 stem that halves
+the resolution, as that of ResNet-50 does, and three residual blocks of 16, 32 and 64 channels, 8
+layers in all, about 78,000 parameters.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 WIDTHS = (16, 32, 64)
+STRIDES = (1, 2, 1)
 
 
 class _Block(nn.Module):
@@ -42,10 +44,10 @@ def demo_features(activation: Callable[[], nn.Module]) -> nn.Module:
     """The feature extractor: N × 3 × H × W to N × 64 × H/4 × W/4."""
     blocks: list[nn.Module] = []
     inputs = WIDTHS[0]
-    for stage, outputs in enumerate(WIDTHS):
-        blocks.append(_Block(inputs, outputs, 1 if stage == 0 else 2, activation))
+    for outputs, stride in zip(WIDTHS, STRIDES, strict=True):
+        blocks.append(_Block(inputs, outputs, stride, activation))
         inputs = outputs
-    stem = [nn.Conv2d(3, WIDTHS[0], 3, 1, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]), activation()]
+    stem = [nn.Conv2d(3, WIDTHS[0], 3, 2, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]), activation()]
     features = nn.Sequential(*stem, *blocks)
     for module in features.modules():
         if isinstance(module, nn.Conv2d):

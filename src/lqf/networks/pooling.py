@@ -23,6 +23,7 @@ class AveragePooling(nn.Module):
         self.size = channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pooled features, N × D."""
         return x.mean((2, 3))
 
 
@@ -75,6 +76,7 @@ class CovariancePooling(nn.Module):
         self.register_buffer("scale", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Pooled features, N × d(d+1)/2."""
         root = matrix_square_root(covariance(self.reduce(x).flatten(2)), self.iterations)
         return self.scale * root.flatten(1)[:, self.triangle]
 
@@ -96,7 +98,8 @@ class CovariancePooling(nn.Module):
         # An eigenvector's sign is arbitrary: its largest entry is made positive.
         leading = leading * leading.gather(0, leading.abs().argmax(0, keepdim=True)).sign()
         self.reduce.weight.copy_(leading.T[:, :, None, None])
-        self.reduce.bias.copy_(-(leading.T @ rows.mean(1)))
+        if self.reduce.bias is not None:
+            self.reduce.bias.copy_(-(leading.T @ rows.mean(1)))
         self.scale.fill_(1.0)
         ratio = maps.mean((2, 3)).norm(dim=1).mean() / self(maps).norm(dim=1).mean()
         self.scale.copy_(ratio)

@@ -87,7 +87,15 @@ def kshot(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
 
     Returns:
         File name -> rows; `shots` is a number or `full`.
+
+    Raises:
+        ValueError: One of the two methods is not among the experiment's.
     """
+    if not {"lqf", "nlft"} <= set(section["methods"]):
+        raise ValueError(
+            f"aggregate: experiments.kshot.methods is {section['methods']}; "
+            "Figure 4 compares lqf with nlft, so both must be in it."
+        )
     raw = read_metrics(runs, "kshot", section, seeds, extra=["shots"])
     raw["shots"] = raw["shots"].fillna("full").replace("", "full")
     chosen = select(raw, ["dataset", "method", "seed", "shots"], "selected_val")

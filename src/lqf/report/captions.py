@@ -9,7 +9,7 @@ import pandas as pd
 
 from lqf.method import TITLES
 from lqf.report import artefacts, paper
-from lqf.report.style import counts, plural
+from lqf.report.words import counted
 
 _VERDICTS = {
     "holds": "**holds here**",
@@ -39,12 +39,12 @@ def caption(name: str, results: Path) -> str:
     known = [claim for claim in artefact.claims if claim in verdicts.index]
     if known:
         lines += ["Claims it speaks to:", ""]
-        lines += [_claim(verdicts.loc[claim]) for claim in known]
+        lines += [_claim(row) for _, row in verdicts.loc[known].iterrows()]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _claim(row: pd.Series) -> str:
-    text = f"- {_plain(row['statement'])} ({_plain(row['source'])}) — {_VERDICTS[row['verdict']]}"
+    text = f"- {_plain(row['statement'].rstrip('.'))} ({_plain(row['source'])}) — {_VERDICTS[row['verdict']]}"
     if row["verdict"] != "not tested":
         text += f": {_number(row['value'])}"
         if pd.notna(row["low"]):
@@ -64,12 +64,12 @@ def _errors(rows: pd.DataFrame) -> str:
     runs, diverged = int(rows["n_points"].sum()), int(rows["n_diverged"].sum())
     seeds = rows["n_seeds"].to_numpy()
     text = (
-        f"Test error in %, mean ± standard deviation over {plural(int(seeds.max()), 'seed')}, "
-        f"on {plural(rows['dataset'].nunique(), 'data set')}; each run takes the grid point "
+        f"Test error in %, mean ± standard deviation over {counted(seeds.max(), 'seed')}, "
+        f"on {counted(rows['dataset'].nunique(), 'data set')}; each run takes the grid point "
         "with the least validation error. "
     )
     if seeds.min() < seeds.max():
-        text += f"Some cells rest on fewer seeds (n = {counts(seeds)}), as said in the cell. "
+        text += f"Cells rest on {counted(seeds, 'seed')}, as said there. "
     if diverged:
         text += f"{diverged} of {runs} grid points diverged; they enter no mean. "
     return text
@@ -97,18 +97,19 @@ def _table2(results: Path) -> str:
 
 def _figure1_left(results: Path) -> str:
     summary = pd.read_csv(results / "relative_summary.csv")
-    medians = ", ".join(
+    seeds = pd.read_csv(results / "relative.csv")["n_seeds"].to_numpy()
+    medians = "; ".join(
         f"{TITLES.get(row['method'], row['method'])} {_number(row['median'])} %"
         for _, row in summary.iterrows()
     )
     text = (
         "Lines: plain median over data sets; boxes: quartiles; whiskers: minimum and maximum; "
-        f"dots: data sets (n = {counts(summary['n_datasets'].to_numpy())}), each by its mean "
-        f"error over seeds; diamonds: the paper's medians on its own data sets. Medians: {medians}."
+        f"dots: single ones ({counted(summary['n_datasets'].to_numpy(), 'data set')}), each by its mean "
+        f"error over {counted(seeds, 'seed')}; diamonds: the paper's medians on its own data sets. Medians: {medians}."
     )
     if summary["n_undefined"].max():
         text += (
-            f" On {plural(int(summary['n_undefined'].max()), 'data set')} the increase is "
+            f" On {counted(summary['n_undefined'].max(), 'data set')} the increase is "
             "undefined (NLFT makes no error, or a method diverged)."
         )
     return text
@@ -119,32 +120,32 @@ def _figure1_right(results: Path) -> str:
     points = pd.read_csv(results / "elr.csv")
     text = (
         f"Left: the effective learning rate η / ((1 − m) b) with the least validation error of "
-        f"each of {plural(best['dataset'].nunique(), 'data set')}; box: quartiles, whiskers: "
+        f"each of {counted(best['dataset'].nunique(), 'data set')}; box: quartiles, whiskers: "
         "minimum and maximum. Where several rates share the least error (on average "
         f"{best['n_tied'].mean():.1f} do) the middle one is taken. Right: test error above the "
-        "least of the data set; thin: data sets, thick: median. Rates of LQF are in units of 1 over "
-        "the largest eigenvalue of the preconditioned Hessian, those of NLFT as they are."
+        "least of the data set; thin: data sets, thick: median. Rates are "
+        "absolute for all methods; LQF's multiply its preconditioned gradient."
     )
     gone = points[points["n_diverged"] > 0].groupby("method").size()
     for method, number in gone.items():
         total = int((points["method"] == method).sum())
         text += f" {TITLES.get(str(method), method)} diverged at {number} of {total} points."
     seeds = (points["n_seeds"] + points["n_diverged"]).to_numpy()
-    return f"{text} Seeds: {counts(seeds)} a point."
+    return f"{text} Each point is the mean over {counted(seeds, 'seed')}."
 
 
 def _figure2(results: Path) -> str:
     summary = pd.read_csv(results / "ablation_summary.csv")
     rows = pd.read_csv(results / "ablation.csv")
-    medians = ", ".join(
+    medians = "; ".join(
         f"{TITLES.get(row['method'], row['method'])} {_number(row['median'])} %"
         for _, row in summary.iterrows()
     )
     return (
         "Relative increase of the test error over LQF when choices are put back, singly, in pairs, "
         "and all (GaF). Lines: median over data sets; boxes: quartiles; whiskers: minimum and "
-        f"maximum; dots: data sets (n = {counts(summary['n_datasets'].to_numpy())}, "
-        f"{counts(rows['n_seeds'].to_numpy())} seeds each). Medians: {medians}."
+        f"maximum; dots: single ones ({counted(summary['n_datasets'].to_numpy(), 'data set')}, "
+        f"{counted(rows['n_seeds'].to_numpy(), 'seed')} each). Medians: {medians}."
     )
 
 
@@ -152,15 +153,15 @@ def _figure3(results: Path) -> str:
     rows = pd.read_csv(results / "condition.csv")
     kappa = rows.groupby("phase")[["kappa", "kappa_common", "rank_kept"]].mean()
     phases = [
-        f"{title}: κ = {_number(kappa.loc[phase, 'kappa'])} "
-        f"({kappa.loc[phase, 'rank_kept']:.0f} eigenvalues kept), "
-        f"{_number(kappa.loc[phase, 'kappa_common'])} at equal rank, "
+        f"{title}: κ = {_number(kappa['kappa'][phase])} "
+        f"({kappa['rank_kept'][phase]:.0f} eigenvalues kept), "
+        f"{_number(kappa['kappa_common'][phase])} at equal rank, "
         f"paper {_number(paper.CONDITION[phase])}"
-        for phase, title in (("init", "pre-trained weights"), ("end", "after fine-tuning"))
+        for phase, title in (("init", "Pre-trained weights"), ("end", "after fine-tuning"))
         if phase in kappa.index
     ]
     return (
-        f"{_plain(rows['title'].iloc[0])}, {plural(rows['seed'].nunique(), 'seed')}. κ is the "
+        f"{_plain(rows['title'].iloc[0])}, {counted(rows['seed'].nunique(), 'seed')}. κ is the "
         "largest eigenvalue of the Gauss–Newton matrix over the smallest kept, kept are those "
         f"above {rows['cutoff'].iloc[0]:g} of the largest; with the fewer of both phases' numbers "
         f"kept it is κ at equal rank. {'; '.join(phases)}. The paper does not define its κ."
@@ -175,8 +176,8 @@ def _figure4(results: Path) -> str:
         "(LQF − NLFT) / NLFT of the mean test errors over draws, on the same draws for both. "
         "Boxes: quartiles over data sets; whiskers: the last value within 1.5 times their "
         "distance; diamonds: outliers. Means over data sets by samples a class: "
-        f"{spelled}. {plural(rows['dataset'].nunique(), 'data set')}, "
-        f"{counts(rows['n_seeds'].to_numpy())} draws each. Hyper-parameters are chosen on the "
+        f"{spelled}. {counted(rows['dataset'].nunique(), 'data set')}, "
+        f"{counted(rows['n_seeds'].to_numpy(), 'draw')} each (one a seed). Hyper-parameters are chosen on the "
         "validation split, which does not shrink with the training set."
     )
 
@@ -192,7 +193,7 @@ def _figure5(results: Path) -> str:
     capped = int(rows["n_capped"].sum())
     text = (
         f"{_plain(rows['title'].iloc[0])}: test accuracy (mean and ± 1 standard deviation over "
-        f"{counts(rows['n_seeds'].to_numpy())} seeds) after each of {rows['step'].max()} steps, "
+        f"{counted(rows['n_seeds'].to_numpy(), 'seed')}) after each of {rows['step'].max()} steps, "
         "trained on all samples so far from the last solution (step by step) or from the "
         f"pre-trained weights (from scratch), and training samples visited so far. At the last step: "
         f"{', '.join(ends)}."
@@ -207,14 +208,14 @@ def _figure6(results: Path) -> str:
     removal = pd.read_csv(results / "removal.csv")
     ranks = pd.read_csv(results / "informativeness_correlation.csv")
     means = ranks.groupby("score", sort=False)["spearman"].mean()
-    seeds = counts(removal["n_seeds"].to_numpy())
+    seeds = counted(removal["n_seeds"].to_numpy(), "seed")
     return (
-        f"{_plain(removal['title'].iloc[0])}, {scores['seed'].nunique()} seeds, "
+        f"{_plain(removal['title'].iloc[0])}, {counted(scores['seed'].nunique(), 'seed')}, "
         f"{int(scores.groupby('seed').size().max())} training samples. Left: the samples with the "
         "most and the least functional sample information (LQF eq. 9, exact leave-one-out) of the "
         "first seed. Right: test accuracy of exact LQF retrained without the most or least "
         "informative or random samples; dashed: scored again after every 5 % removed; mean and "
-        f"± 1 standard deviation over {seeds} seeds. Spearman correlation with the exact score: "
+        f"± 1 standard deviation over {seeds}. Spearman correlation with the exact score: "
         f"eq. 8 as printed {_number(means['fsi_eq8'])}, K-FAC {_number(means['fsi_kfac'])}. "
         "The paper says accuracy in the caption and error in the text; this is accuracy."
     )

@@ -10,11 +10,15 @@ import numpy as np
 import pandas as pd
 
 from lqf.report import rules
-from lqf.report.measures import FUNCTIONS, NotTested, PaperResults, Results
+from lqf.report.measured import NotTested, PaperResults, Results
+from lqf.report.measures import FUNCTIONS
 from lqf.report.raw import write
 from lqf.report.statistics import Estimate
 
 VERDICTS = ("holds", "fails", "undecided", "not tested")
+
+# The extremes of n values cover the median with probability 1 − 2 / 2ⁿ: 0.97 for six.
+_MANY = 6
 
 
 def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -102,7 +106,9 @@ def _test(claim: Mapping[str, Any], results: Results) -> tuple[Estimate, str, st
         estimate = Estimate(value, value, value, estimate.n, "as printed")
     if np.isnan(estimate.value):
         return estimate, "not tested", "no run gives a finite value"
-    return estimate, decide(claim["rule"], estimate), ""
+    few = "bootstrap" in estimate.interval and estimate.n < _MANY
+    note = f"bootstrap over {estimate.n} data sets: its coverage is below 95 %" if few else ""
+    return estimate, decide(claim["rule"], estimate), note
 
 
 def _spell(measure: Mapping[str, Any]) -> str:

@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lqf.method import TITLES
-from lqf.report.style import COLOURS, COLUMN, NEUTRAL, boxes, new_figure, plural
+from lqf.report.style import COLOURS, COLUMN, NEUTRAL, boxes, new_figure
+from lqf.report.words import counted
 
 
 def data(results: Path) -> pd.DataFrame:
@@ -52,7 +53,7 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
     )
     axes.set_yticks(range(len(methods)), [TITLES.get(m, m) for m in methods])
     axes.set_ylim(len(methods) - 0.5, -0.5)
-    number = plural(int(rows["n_datasets"].max()), "data set")
+    number = counted(rows["n_datasets"].max(), "data set")
     axes.set_xlabel(f"error over NLFT, relative increase (%); {number}")
     axes.grid(axis="x")
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.6)

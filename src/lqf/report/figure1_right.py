@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from lqf.method import TITLES
-from lqf.report.style import COLOURS, NEUTRAL, PAGE, counts, new_figure, plural
+from lqf.report.style import COLOURS, NEUTRAL, PAGE, new_figure
+from lqf.report.words import counted
 
 
 def data(results: Path) -> pd.DataFrame:
@@ -40,16 +42,18 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
     Returns:
         The figure.
     """
-    figure = new_figure(PAGE, 2.5)
+    figure = new_figure(PAGE, 2.7)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
     best, curve = rows[rows["panel"] == "best"], rows[rows["panel"] == "curve"]
     methods = sorted(best["method"].unique(), key=lambda method: method != "nlft")
     _boxes(left, best, methods)
     _curves(right, curve, methods)
-    seeds = counts(curve["n_seeds"] + curve["n_diverged"])
-    tasks = plural(best["dataset"].nunique(), "data set")
+    seeds = counted(curve["n_seeds"] + curve["n_diverged"], "seed")
+    tasks = counted(best["dataset"].nunique(), "data set")
     left.set_title(f"best rate of each task ({tasks})")
-    right.set_title(f"error around the best ({seeds} seed{'' if seeds == '1' else 's'} a point)")
+    right.set_title(f"error around the best ({seeds} a point)")
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), handlelength=2.4)
     return figure
 
 
@@ -85,15 +89,14 @@ def _boxes(axes: Axes, best: pd.DataFrame, methods: list[str]) -> None:
             alpha=0.75,
             markeredgewidth=0,
         )
-        axes.plot([], [], **line, label=TITLES.get(method, method))
     axes.set_yscale("log")
     axes.set_xlim(-1.05, 1.05)
     names = {-0.62: "NLFT,\neach task", 0.0: "quartiles,\nextremes", 0.62: "LQF,\neach task"}
     axes.set_xticks(list(names), list(names.values()))
     axes.tick_params(axis="x", length=0)
     axes.set_ylabel("effective learning rate\nη / ((1 − m) b), log scale")
+    axes.margins(y=0.08)
     axes.grid(axis="y")
-    axes.legend(loc="best", handlelength=2.2)
 
 
 def _apart(values: np.ndarray) -> np.ndarray:
@@ -126,12 +129,12 @@ def _curves(axes: Axes, curve: pd.DataFrame, methods: list[str]) -> None:
                 color=colour,
                 markersize=4,
                 transform=axes.get_xaxis_transform(),
-                label=f"{TITLES.get(method, method)} diverged for some task",
+                label=f"{TITLES.get(method, method)} diverged for a task",
             )
     axes.set_xscale("log")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("effective learning rate, log scale")
     axes.set_ylabel("error above the task's\nbest (points)")
     axes.grid(axis="both")
-    axes.legend(loc="best", handlelength=2.2)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lqf.report.style import COLOURS, NEUTRAL, PAGE, boxes, counts, new_figure
+from lqf.report.style import COLOURS, NEUTRAL, PAGE, boxes, new_figure
+from lqf.report.words import counted
 
 LABELS = {
     "lqf_no_mse": "cross-\nentropy",
@@ -51,8 +52,14 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
     colours = [COLOURS[m] if m in SINGLE else NEUTRAL for m in methods]
     axes.axhline(0, color="black", linestyle="--", linewidth=1)
     axes.annotate(
-        "LQF", (1, 0), xycoords=("axes fraction", "data"), xytext=(3, 0),
-        textcoords="offset points", va="center", fontsize=7, annotation_clip=False,
+        "LQF",
+        (1, 0),
+        xycoords=("axes fraction", "data"),
+        xytext=(3, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=7,
+        annotation_clip=False,
     )
     boxes(axes, groups, colours)
     singles = sum(method in SINGLE for method in methods)
@@ -61,7 +68,7 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
     axes.set_xticks(range(len(methods)), [LABELS[method] for method in methods])
     axes.set_xlim(-0.6, len(methods) - 0.4)
     axes.set_ylabel("error over LQF,\nrelative increase (%)")
-    number, seeds = counts(rows["n_datasets"]), counts(rows["n_seeds"])
-    axes.set_title(f"LQF with its choices put back ({number} data sets, {seeds} seeds each)")
+    number, seeds = counted(rows["n_datasets"], "data set"), counted(rows["n_seeds"], "seed")
+    axes.set_title(f"LQF with its choices put back ({number}, {seeds} each)")
     axes.grid(axis="y")
     return figure

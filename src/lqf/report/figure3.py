@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lqf.report.style import COLOURS, COLUMN, new_figure, plural
+from lqf.report.style import COLOURS, COLUMN, new_figure
+from lqf.report.words import counted
 
 PHASES = {"init": "pre-trained weights", "end": "after fine-tuning"}
 
@@ -61,6 +62,6 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
     axes.set_ylabel("number of eigenvalues")
     title = rows["title"].iloc[0]
     samples = f", {int(rows['n_samples'].iloc[0])} samples" if "n_samples" in rows else ""
-    axes.set_title(f"{title}{samples}, {plural(seeds, 'seed')}")
+    axes.set_title(f"{title}{samples}, {counted(seeds, 'seed')}")
     figure.legend(loc="outside upper center", ncols=1)
     return figure

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lqf.report.style import COLOURS, COLUMN, boxes, counts, new_figure
+from lqf.report.style import COLOURS, COLUMN, boxes, new_figure
+from lqf.report.words import counted
 
 
 def data(results: Path) -> pd.DataFrame:
@@ -39,14 +40,22 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
     axes.set_xlim(-0.6, len(shots) - 0.4)
     axes.set_xlabel("training samples a class")
     axes.set_ylabel("(LQF − NLFT) / NLFT\ntest error, %")
-    sets = counts([group.notna().sum() for group in groups])
-    axes.set_title(f"{sets} data sets, {counts(rows['n_seeds'])} draws each")
+    sets = counted([group.notna().sum() for group in groups], "data set")
+    axes.set_title(f"{sets}, {counted(rows['n_seeds'], 'draw')} each")
     axes.grid(axis="y")
     low, high = axes.get_ylim()
+    low, high = low - 0.12 * (high - low), high + 0.12 * (high - low)
+    axes.set_ylim(low, high)
     for place, word in ((high, "NLFT better"), (low, "LQF better")):
         axes.annotate(
-            word, (1, place), xycoords=("axes fraction", "data"), xytext=(-3, 0),
-            textcoords="offset points", ha="right", fontsize=7, color=COLOURS["nlft"],
+            word,
+            (1, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(-3, 0),
+            textcoords="offset points",
+            ha="right",
+            fontsize=7,
+            color=COLOURS["nlft"],
             va="top" if place == high else "bottom",
         )
     return figure

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lqf.report.style import COLOURS, PAGE, counts, new_figure
+from lqf.report.style import COLOURS, PAGE, new_figure
+from lqf.report.words import counted
 
 LINES = {
     "lqf_inc": ("LQF, step by step", "-"),
@@ -52,7 +53,7 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
             own["acc_mean"] - spread,
             own["acc_mean"] + spread,
             color=colour,
-            alpha=0.15,
+            alpha=0.2,
             linewidth=0,
         )
         right.plot(own["n_seen"], own["visits_total"], line, color=colour)
@@ -62,11 +63,9 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
     for axes in (left, right):
         axes.set_xlabel("training samples so far")
         axes.grid(axis="both")
-    steps, seeds = int(rows["step"].max()), counts(rows["n_seeds"])
-    left.set_title(
-        f"{rows['title'].iloc[0]}, {steps} steps, {seeds} seed{'' if seeds == '1' else 's'}; "
-        "band: ± 1 standard deviation"
-    )
+    steps, seeds = int(rows["step"].max()), counted(rows["n_seeds"], "seed")
+    band = "; band: ± 1 standard deviation" if rows["n_seeds"].max() > 1 else ""
+    left.set_title(f"{rows['title'].iloc[0]}, {steps} steps, {seeds}{band}")
     right.set_title("cost")
     figure.legend(loc="outside upper center", ncols=4, handlelength=2.4)
     return figure

@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lqf.report.style import COLOURS, PAGE, counts, new_figure
+from lqf.report.style import COLOURS, PAGE, new_figure
+from lqf.report.words import counted
 
 ACROSS = 5
 LINES = {"one_shot": ("-", "o"), "iterative": ("--", "^")}
@@ -60,10 +61,9 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
         axes.set_title(f"{name} informative")
     curve = rows[rows["panel"] == "curve"]
     _curves(right, curve)
-    seeds = counts(curve["n_seeds"])
-    right.set_title(
-        f"{curve['title'].iloc[0]}, {seeds} seed{'' if seeds == '1' else 's'}; band: ± 1 st. dev."
-    )
+    seeds = counted(curve["n_seeds"], "seed")
+    band = "; band: ± 1 st. dev." if curve["n_seeds"].max() > 1 else ""
+    right.set_title(f"{curve['title'].iloc[0]}, {seeds}{band}")
     return figure
 
 

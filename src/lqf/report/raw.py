@@ -13,10 +13,30 @@ from typing import Any
 
 import pandas as pd
 
-METRICS = (
-    "dataset method seed n_train n_test damping rate batch elr weight_decay mu epochs batch_norm "
-    "train_err val_err test_err train_loss residual passes status selected_val selected_test"
-).split()
+METRICS = [
+    "dataset",
+    "method",
+    "seed",
+    "n_train",
+    "n_test",
+    "damping",
+    "rate",
+    "batch",
+    "elr",
+    "weight_decay",
+    "mu",
+    "epochs",
+    "batch_norm",
+    "train_err",
+    "val_err",
+    "test_err",
+    "train_loss",
+    "residual",
+    "passes",
+    "status",
+    "selected_val",
+    "selected_test",
+]
 """Columns of metrics.csv that aggregation needs."""
 
 CHOICES = ("batch_norm", "rate", "batch", "weight_decay", "damping", "mu", "epochs", "passes")

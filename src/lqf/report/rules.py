@@ -72,7 +72,7 @@ def holds(rule: str, names: Mapping[str, float]) -> bool:
     try:
         tree = ast.parse(rule.strip(), mode="eval").body
     except (SyntaxError, ValueError) as error:
-        raise _not_a_rule(rule, "it cannot be parsed") from error
+        raise BadClaim(_refusal(rule, "it cannot be parsed")) from error
     return _truth(tree, names, rule)
 
 
@@ -113,6 +113,11 @@ def check(claim: Mapping[str, Any]) -> None:
 
 
 def _truth(node: ast.expr, names: Mapping[str, float], rule: str) -> bool:
+    """Whether a part of a rule holds.
+
+    Raises:
+        BadClaim: It is no comparison.
+    """
     if isinstance(node, ast.BoolOp):
         parts = [_truth(part, names, rule) for part in node.values]
         return all(parts) if isinstance(node.op, ast.And) else any(parts)
@@ -123,24 +128,35 @@ def _truth(node: ast.expr, names: Mapping[str, float], rule: str) -> bool:
         results = []
         for position, sign in enumerate(node.ops):
             if type(sign) not in _COMPARISONS:
-                raise _not_a_rule(rule, "only <, <=, > and >= compare")
+                raise BadClaim(_refusal(rule, "only <, <=, > and >= compare"))
             results.append(_COMPARISONS[type(sign)](sides[position], sides[position + 1]))
         return all(results)
-    raise _not_a_rule(rule, f"{ast.unparse(node)!r} is no comparison")
+    raise BadClaim(_refusal(rule, f"{ast.unparse(node)!r} is no comparison"))
 
 
 def _number(node: ast.expr, names: Mapping[str, float], rule: str) -> float:
+    """The number that a part of a comparison stands for.
+
+    Raises:
+        BadClaim: It is no number.
+    """
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         return -_number(node.operand, names, rule)
-    if isinstance(node, ast.Constant) and type(node.value) in {int, float}:
+    if (
+        isinstance(node, ast.Constant)
+        and isinstance(node.value, (int, float))
+        and not isinstance(node.value, bool)
+    ):
         return float(node.value)
     if isinstance(node, ast.Name) and node.id in NAMES:
         return names[node.id]
-    raise _not_a_rule(rule, f"{ast.unparse(node)!r} is neither a number nor one of {list(NAMES)}")
+    raise BadClaim(
+        _refusal(rule, f"{ast.unparse(node)!r} is neither a number nor one of {list(NAMES)}")
+    )
 
 
-def _not_a_rule(rule: str, why: str) -> BadClaim:
-    return BadClaim(
+def _refusal(rule: str, why: str) -> str:
+    return (
         f"rule {rule!r}: {why}; write comparisons of {', '.join(NAMES)} with numbers, "
         "joined by and, or, not."
     )

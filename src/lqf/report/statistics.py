@@ -14,6 +14,8 @@ Values = NDArray[np.float64]
 T_INTERVAL = "95 % t interval over seeds"
 BOOTSTRAP_INTERVAL = "95 % percentile bootstrap over data sets"
 RESAMPLES = 10_000
+FEWEST_ROWS = 4
+"""Fewer rows than these have no bootstrap interval: resampling two or three says nothing."""
 
 
 @dataclass(frozen=True)
@@ -97,16 +99,17 @@ def bootstrap(
         groups: Group of each row; rows are then drawn within their group.
 
     Returns:
-        The statistic of the table itself and its 95 % interval, NaN for fewer than two rows.
+        The statistic of the table itself and its 95 % interval, NaN for fewer than
+        `FEWEST_ROWS` rows or a group of a single row.
     """
     rows = np.asarray(table, dtype=np.float64)
     if len(rows) == 0:
         return Estimate(float("nan"), float("nan"), float("nan"), 0, interval)
     value = float(statistic(rows))
-    if len(rows) == 1:
-        return Estimate(value, float("nan"), float("nan"), 1, interval)
-    generator = np.random.default_rng(0)
     labels = np.asarray(groups if groups is not None else [""] * len(rows))
+    if len(rows) < FEWEST_ROWS or np.unique(labels, return_counts=True)[1].min() < 2:
+        return Estimate(value, float("nan"), float("nan"), len(rows), interval)
+    generator = np.random.default_rng(0)
     draws = np.empty((RESAMPLES, len(rows)), dtype=np.int64)
     for label in sorted(set(labels.tolist())):
         members = np.flatnonzero(labels == label)

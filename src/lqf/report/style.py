@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 
 COLUMN, PAGE = 3.5, 7.2
 """Widths of a column and of a page, in inches."""
@@ -83,7 +84,7 @@ def style() -> Iterator[None]:
     """
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(_SETTINGS)
+        mpl.rcParams.update(_SETTINGS)  # type: ignore[arg-type, unused-ignore]
         yield
 
 
@@ -114,7 +115,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 
 def boxes(
     axes: Axes,
-    groups: Sequence[Sequence[float]],
+    groups: Sequence[ArrayLike],
     colours: Sequence[str],
     *,
     vertical: bool = True,
@@ -174,23 +175,3 @@ def _spread(values: np.ndarray) -> np.ndarray:
 
 def _tint(colour: str) -> tuple[float, ...]:
     return tuple(0.78 + 0.22 * part for part in mpl.colors.to_rgb(colour))
-
-
-def plural(count: int, noun: str) -> str:
-    """Returns "1 seed" or "3 seeds".
-
-    Args:
-        count: How many.
-        noun: Of what, in the singular.
-    """
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def counts(values: Sequence[float] | np.ndarray) -> str:
-    """Returns "3", or "2–3" where numbers differ.
-
-    Args:
-        values: Whole numbers.
-    """
-    low, high = int(np.min(values)), int(np.max(values))
-    return str(low) if low == high else f"{low}–{high}"

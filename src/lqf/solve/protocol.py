@@ -54,7 +54,7 @@ class Solution:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-class Diverged(ArithmeticError):  # noqa: N818  (a state of the run, named as the rows are)
+class Diverged(ArithmeticError):
     """A loss or an iterate became NaN or infinite.
 
     Attributes:
@@ -75,12 +75,12 @@ class Diverged(ArithmeticError):  # noqa: N818  (a state of the run, named as th
         last = "none was finite" if self.last_loss is None else f"{self.last_loss:.6g}"
         if self.rate is None:
             return (
-                f"The solution became NaN or infinite in iteration {self.epoch} (last finite loss: "
-                f"{last}); check the inputs for NaN, raise weight_decay, or compute in float64."
+                f"The solution became NaN, infinite or far worse than its start in iteration "
+                f"{self.epoch} (last finite loss: {last}); check the inputs for NaN, raise weight_decay, or compute in float64."
             )
         return (
-            f"The loss became NaN or infinite in epoch {self.epoch} at learning rate "
-            f"{self.rate:g} (last finite loss: {last}); choose a smaller rate."
+            f"The loss became NaN, infinite or far worse than its start in epoch {self.epoch} at "
+            f"learning rate {self.rate:g} (last finite loss: {last}); choose a smaller rate."
         )
 
 

@@ -12,12 +12,48 @@ from typing import Any
 import numpy as np
 import pytest
 
-COLUMNS = (
-    "experiment dataset method seed shots mode step n_train n_val n_test classes network "
-    "activation slope trained loss target_scale optimizer pooling damping rate momentum batch elr "
-    "weight_decay mu epochs batch_norm train_err val_err test_err train_loss residual passes "
-    "status message selected_val selected_test wall_s device"
-).split()
+COLUMNS = [
+    "experiment",
+    "dataset",
+    "method",
+    "seed",
+    "shots",
+    "mode",
+    "step",
+    "n_train",
+    "n_val",
+    "n_test",
+    "classes",
+    "network",
+    "activation",
+    "slope",
+    "trained",
+    "loss",
+    "target_scale",
+    "optimizer",
+    "pooling",
+    "damping",
+    "rate",
+    "momentum",
+    "batch",
+    "elr",
+    "weight_decay",
+    "mu",
+    "epochs",
+    "batch_norm",
+    "train_err",
+    "val_err",
+    "test_err",
+    "train_loss",
+    "residual",
+    "passes",
+    "status",
+    "message",
+    "selected_val",
+    "selected_test",
+    "wall_s",
+    "device",
+]
 
 # Invented test errors in %: of non-linear fine-tuning, and by how much methods exceed it.
 BASE = {
@@ -266,7 +302,9 @@ def _samples(runs: Path, random: np.random.Generator) -> None:
                 + slope[removal] * n * (0.7 if schedule == "iterative" else 1)
                 + random.normal(0, 0.2),
             }
-            for removal, schedule, n in itertools.product(slope, ("one_shot", "iterative"), removals)
+            for removal, schedule, n in itertools.product(
+                slope, ("one_shot", "iterative"), removals
+            )
             if (removal, schedule) != ("random", "iterative")
         ]
         write_csv(folder / "removal.csv", rows, list(rows[0]))

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SETTINGS, mark, metrics_row, write_csv, write_metrics, write_world
+
+from lqf.report.aggregate import aggregate
+from lqf.report.artefacts import aggregated_files
+from lqf.report.raw import MissingRun
+
+
+def settings(**sections: dict[str, Any]) -> dict[str, Any]:
+    return {"scale": "demo", "seeds": [0, 1, 2], "experiments": sections}
+
+
+def test_writes_what_the_registry_promises(results: Path) -> None:
+    files = aggregated_files(SETTINGS["experiments"])
+    assert sorted(p.name for p in results.iterdir()) == sorted([*files, "claims.csv"])
+    for file in results.glob("*.csv"):
+        columns = set(pd.read_csv(file).columns)
+        assert not columns & {"wall_s", "device"}, file
+
+
+def test_bytes_depend_on_the_numbers_alone(runs: Path, results: Path, tmp_path: Path) -> None:
+    # The same runs written again: other wall times, rows shuffled.
+    again = write_world(tmp_path)
+    for path in again.rglob("*.csv"):
+        lines = path.read_text().splitlines(keepends=True)
+        body = np.random.default_rng(1).permutation(np.array(lines[1:], dtype=object))
+        path.write_text("".join([lines[0], *body]))
+    files = aggregate(again, tmp_path / "results" / "demo", SETTINGS)
+    for path in files:
+        assert path.read_bytes() == (results / path.name).read_bytes(), path.name
+
+
+def test_selected_rows_and_their_mean(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for seed, (own, best) in enumerate([(4.0, 3.0), (6.0, 5.0), (8.0, 7.0)]):
+        for method, shift in (("nlft", 0), ("lqf", 1)):
+            rows = [
+                metrics_row("greek", method, seed, own + shift, val_err=1.0, rate=0.1),
+                metrics_row("greek", method, seed, best + shift, val_err=2.0, rate=0.01),
+            ]
+            write_metrics(runs, "train", mark(rows))
+    section = {"datasets": ["greek"], "methods": ["nlft", "lqf"]}
+    aggregate(runs, tmp_path / "out", settings(comparison=section))
+    rows = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("method")
+    assert rows.loc["nlft", "err_mean"] == 6
+    assert rows.loc["nlft", "err_std"] == 2
+    assert rows.loc["nlft", "err_mean_on_test"] == 5
+    assert rows.loc["nlft", "best_rate"] == 0.1
+    assert rows.loc["nlft", "n_seeds"] == 3
+    relative = pd.read_csv(tmp_path / "out" / "relative.csv")
+    assert relative["rel_increase_pct"].tolist() == pytest.approx([100 / 6], rel=1e-5)
+
+
+def test_diverged_runs_are_counted_and_never_averaged(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for seed in range(3):
+        write_metrics(runs, "train", mark([metrics_row("greek", "nlft", seed, 5.0)]))
+        errors = [float("inf"), float("inf") if seed == 0 else 4.0 + 2 * seed]
+        rows = [metrics_row("greek", "lqf", seed, e, rate=r) for r, e in enumerate(errors)]
+        write_metrics(runs, "train", mark(rows))
+        gone = [metrics_row("greek", "gaf", seed, float("inf"), rate=r) for r in (0.1, 0.2)]
+        write_metrics(runs, "train", mark(gone))
+    section = {"datasets": ["greek"], "methods": ["nlft", "lqf", "gaf"]}
+    aggregate(runs, tmp_path / "out", settings(comparison=section))
+    rows = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("method")
+    lqf, gaf = rows.loc["lqf"], rows.loc["gaf"]
+    assert (lqf["err_mean"], lqf["n_seeds"], lqf["n_runs"], lqf["n_diverged"]) == (7, 2, 3, 4)
+    assert (gaf["n_seeds"], gaf["n_diverged"], gaf["status"]) == (0, 6, "diverged")
+    assert np.isnan(gaf["err_mean"])
+    runs_csv = pd.read_csv(tmp_path / "out" / "comparison_runs.csv")
+    assert (runs_csv["status"] == "diverged").sum() == 4
+    summary = pd.read_csv(tmp_path / "out" / "relative_summary.csv").set_index("method")
+    assert summary.loc["gaf", ["n_datasets", "n_undefined"]].tolist() == [0, 1]
+
+
+def test_stand_ins_get_no_printed_number_beside_them(results: Path) -> None:
+    rows = pd.read_csv(results / "fine_grained.csv").set_index("dataset")
+    assert rows.loc["accents", "paper"].tolist() == ["CUB-200"] * 6
+    assert rows["paper_err"].isna().all()
+
+
+def test_the_papers_own_data_sets_get_number_and_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lqf.report import aggregate_errors
+
+    about = {"title": "CUB", "group": "fine", "distance": "fine", "paper": "CUB-200"}
+    monkeypatch.setattr(
+        aggregate_errors, "dataset_columns", lambda name: about | {"stand_in": False}
+    )
+    write_metrics(tmp_path / "runs", "train", mark([metrics_row("cub", "b_lqf", 0, 18.1)]))
+    section = {"datasets": ["cub"], "methods": ["b_lqf"], "seeds": [0]}
+    aggregate(tmp_path / "runs", tmp_path / "out", settings(fine_grained=section))
+    row = pd.read_csv(tmp_path / "out" / "fine_grained.csv").iloc[0]
+    assert row["paper_err"] == 17.1
+    assert row["diff"] == pytest.approx(1.0)
+
+
+def test_best_rate_is_the_middle_of_the_tied_ones(tmp_path: Path) -> None:
+    errors = {0.1: float("inf"), 0.01: 3.0, 0.005: 3.0, 0.001: 3.0, 0.0001: 9.0}
+    rows = [
+        metrics_row("greek", "lqf", 0, error, rate=rate, elr=rate) for rate, error in errors.items()
+    ]
+    write_metrics(tmp_path / "runs", "elr", mark(rows))
+    section = {"datasets": ["greek"], "methods": ["lqf"], "seeds": [0]}
+    aggregate(tmp_path / "runs", tmp_path / "out", settings(elr=section))
+    best = pd.read_csv(tmp_path / "out" / "elr_best.csv").iloc[0]
+    assert (best["best_elr"], best["n_tied"], best["n_diverged"]) == (0.005, 3, 1)
+
+
+def test_shots_pair_the_same_draws(results: Path) -> None:
+    rows = pd.read_csv(results / "kshot_runs.csv")
+    assert len(rows) == 7 * 3 * 5
+    assert list(dict.fromkeys(rows["shots"].astype(str))) == ["1", "2", "5", "10", "full"]
+    expected = (rows["err_lqf"] - rows["err_nlft"]) / rows["err_nlft"] * 100
+    assert rows["rel_diff_pct"].to_numpy() == pytest.approx(expected.to_numpy(), abs=2e-3)
+
+
+def test_condition_number_keeps_what_is_above_the_cutoff(tmp_path: Path) -> None:
+    values = {"init": [100.0, 10.0, 1.0, 0.001], "end": [100.0, 50.0, 0.01, 0.001]}
+    rows = [
+        {"phase": phase, "index": i, "eigenvalue": value}
+        for phase, own in values.items()
+        for i, value in enumerate(own)
+    ]
+    write_csv(tmp_path / "runs/spectrum/greek/0/spectrum.csv", rows, list(rows[0]))
+    section = {"dataset": "greek", "cutoff": 1e-3, "seeds": [0]}
+    aggregate(tmp_path / "runs", tmp_path / "out", settings(spectrum=section))
+    rows_ = pd.read_csv(tmp_path / "out" / "condition.csv").set_index("phase")
+    assert rows_["kappa"].to_dict() == {"init": 100, "end": 2}
+    assert rows_["kappa_common"].to_dict() == {"init": 10, "end": 2}
+
+
+def test_ranks_start_at_the_most_informative(results: Path) -> None:
+    rows = pd.read_csv(results / "informativeness_scores.csv")
+    for _, own in rows.groupby("seed"):
+        assert own["rank"].tolist() == list(range(1, 161))
+        assert own["fsi_exact"].is_monotonic_decreasing
+
+
+def test_the_picture_holds_the_shown_samples(runs: Path, results: Path) -> None:
+    from PIL import Image
+
+    scores = pd.read_csv(results / "informativeness_scores.csv").query("seed == 0")
+    images = np.load(runs.parent.parent / "data/demo/digits/images.npy")
+    sheet = np.asarray(Image.open(results / "informative_images.png"))
+    assert sheet.shape == (48, 25 * 24, 3)
+    least = scores["row"].iloc[[-1, -2]]
+    assert (sheet[:24, :24] == images[scores["row"].iloc[0]]).all()
+    assert (sheet[24:, :24] == images[least.iloc[0]]).all()
+    assert (sheet[24:, 24:48] == images[least.iloc[1]]).all()
+
+
+def test_a_run_that_the_config_asks_for_must_be_there(runs: Path, tmp_path: Path) -> None:
+    section = {"datasets": ["greek"], "methods": ["nlft"], "seeds": [7]}
+    with pytest.raises(MissingRun, match=r"greek/nlft/7/metrics\.csv does not exist"):
+        aggregate(runs, tmp_path / "out", settings(comparison=section))
+
+
+def test_a_file_of_another_run_is_refused(runs: Path, tmp_path: Path) -> None:
+    source = runs / "train" / "greek" / "nlft" / "0" / "metrics.csv"
+    target = tmp_path / "runs" / "train" / "greek" / "nlft" / "1" / "metrics.csv"
+    target.parent.mkdir(parents=True)
+    shutil.copy(source, target)
+    section = {"datasets": ["greek"], "methods": ["nlft"], "seeds": [1]}
+    with pytest.raises(MissingRun, match="holds rows of"):
+        aggregate(tmp_path / "runs", tmp_path / "out", settings(comparison=section))
+
+
+def test_a_run_without_a_selected_row_is_refused(tmp_path: Path) -> None:
+    rows = [metrics_row("greek", "nlft", 0, e, rate=e) for e in (1.0, 2.0)]
+    write_metrics(tmp_path / "runs", "train", rows)
+    section = {"datasets": ["greek"], "methods": ["nlft"], "seeds": [0]}
+    with pytest.raises(MissingRun, match="has 0 rows with selected_val"):
+        aggregate(tmp_path / "runs", tmp_path / "out", settings(comparison=section))
+
+
+@pytest.mark.parametrize("content", ["", "dataset,method\ngreek,nlft\n"])
+def test_a_truncated_file_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "runs" / "train" / "greek" / "nlft" / "0" / "metrics.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    section = {"datasets": ["greek"], "methods": ["nlft"], "seeds": [0]}
+    with pytest.raises(MissingRun, match="run its job again"):
+        aggregate(tmp_path / "runs", tmp_path / "out", settings(comparison=section))
+
+
+def test_figure6_without_its_images_is_refused(runs: Path, tmp_path: Path) -> None:
+    section = SETTINGS["experiments"]["informativeness"]
+    with pytest.raises(MissingRun, match="Figure 6 shows its images"):
+        aggregate(
+            runs,
+            tmp_path / "out",
+            settings(informativeness=section) | {"data": str(tmp_path / "nowhere")},
+        )
+
+
+def test_unknown_and_missing_experiments_are_refused(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\['comparsion'\] are unknown"):
+        aggregate(runs, tmp_path, settings(comparsion={"datasets": []}))
+    with pytest.raises(ValueError, match="lack the key 'experiments'"):
+        aggregate(runs, tmp_path, {})
+
+
+def test_a_dropped_experiment_is_left_out(runs: Path, tmp_path: Path) -> None:
+    sections = {"elr": SETTINGS["experiments"]["elr"], "online": None}
+    written = aggregate(runs, tmp_path / "out", settings(**sections))  # type: ignore[arg-type]
+    assert [path.name for path in written] == ["elr.csv", "elr_best.csv"]

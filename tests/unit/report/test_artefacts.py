@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from claim_lists import CLAIMS
+
+from lqf.report import artefacts
+
+
+def test_every_table_and_figure_of_the_paper_is_there() -> None:
+    figures = ["figure1_left", "figure1_right", *(f"figure{n}" for n in range(2, 7))]
+    assert list(artefacts.ARTEFACTS) == ["table1", "table2", *figures]
+
+
+def test_sources_are_aggregated_by_the_artefacts_own_experiment() -> None:
+    for artefact in artefacts.ARTEFACTS.values():
+        assert set(artefact.sources) <= set(artefacts.AGGREGATED[artefact.experiment])
+        assert artefact.inputs()[-1] == "claims.csv"
+        assert f"{artefact.name}.csv" in artefact.outputs()
+
+
+def test_claims_are_those_of_the_config() -> None:
+    shown = [claim for artefact in artefacts.ARTEFACTS.values() for claim in artefact.claims]
+    assert sorted(shown) == sorted(claim["id"] for claim in CLAIMS)
+
+
+def test_a_dropped_experiment_drops_its_artefacts() -> None:
+    assert [a.name for a in artefacts.select(["comparison"])] == ["table1", "figure1_left"]
+    assert [a.name for a in artefacts.select(["comparison", "online"], "figure")] == [
+        "figure1_left",
+        "figure5",
+    ]
+    assert artefacts.aggregated_files(["elr"]) == ["elr.csv", "elr_best.csv"]
+
+
+def test_misspelt_name_is_refused_with_the_closest() -> None:
+    with pytest.raises(ValueError, match=r"'figur2' does not exist.*Did you mean 'figure2'\?"):
+        artefacts.get("figur2")
+
+
+def test_nothing_in_the_report_imports_torch() -> None:
+    modules = ["aggregate", "claims", "draw", *(n for n in artefacts.ARTEFACTS if "figure" in n)]
+    lines = [f"import lqf.report.{name}" for name in modules]
+    code = "; ".join([*lines, "import sys; sys.exit('torch' in sys.modules)"])
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_the_workflow_imports_is_light() -> None:
+    code = (
+        "import lqf.report.artefacts, lqf.report.rules, sys;"
+        "sys.exit(bool({'torch', 'pandas', 'numpy', 'matplotlib'} & set(sys.modules)))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
