@@ -1,6 +1,8 @@
 import csv
 import json
-import multiprocessing
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,36 +10,42 @@ import pytest
 from lqf import run
 
 
-def _hold(folder: Path, ready, release) -> None:
-    with run.locked(folder):
-        ready.set()
-        release.wait(20)
+HOLD = """
+import sys
+from pathlib import Path
+from lqf import run
+with run.locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
-def test_a_run_folder_has_one_user_at_a_time(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, release = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(tmp_path, ready, release))
-    holder.start()
-    try:
-        assert ready.wait(60)
-        with pytest.raises(run.RunLocked, match="in use by another process"), run.locked(tmp_path):
-            pass
-    finally:
-        release.set()
-        holder.join(20)
+@pytest.fixture
+def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds the run folder until its input ends."""
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_run_folder_has_one_user_at_a_time(
+    tmp_path: Path, holder: subprocess.Popen[str]
+) -> None:
+    with pytest.raises(run.RunLocked, match="in use by another process"), run.locked(tmp_path):
+        pass
+
+    holder.communicate()
     with run.locked(tmp_path):
         pass
 
 
-def test_killed_holder_frees_the_folder(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, release = context.Event(), context.Event()
-    holder = context.Process(target=_hold, args=(tmp_path, ready, release))
-    holder.start()
-    assert ready.wait(60)
+def test_killed_holder_frees_the_folder(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.kill()
-    holder.join(20)
+    holder.wait(20)
 
     with run.locked(tmp_path):
         pass

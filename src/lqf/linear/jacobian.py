@@ -95,8 +95,8 @@ class DenseJacobian:
         result = rows.new_empty(len(rows), len(rows))
         for start in range(0, len(rows), GRAM_BLOCK):
             stop = start + GRAM_BLOCK
-            result[start:stop, start:] = rows[start:stop] @ rows[start:].T
-            result[start:, start:stop] = result[start:stop, start:].T
+            block = rows[start:stop] @ rows[start:].T
+            result[start:stop, start:], result[start:, start:stop] = block, block.T
         return result
 
     def select(self, index: Tensor) -> DenseJacobian:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import SETTINGS, mark, metrics_row, write_csv, write_metrics, write_world
+from synthetic import SETTINGS, mark, metrics_row, write_csv, write_metrics, write_world
 
 from lqf.report.aggregate import aggregate
 from lqf.report.artefacts import aggregated_files

@@ -1,0 +1,356 @@
+"""Invented runs, for tests only: raw CSVs of every experiment, of the shape that jobs write."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+COLUMNS = [
+    "experiment",
+    "dataset",
+    "method",
+    "seed",
+    "shots",
+    "mode",
+    "step",
+    "n_train",
+    "n_val",
+    "n_test",
+    "classes",
+    "network",
+    "activation",
+    "slope",
+    "trained",
+    "loss",
+    "target_scale",
+    "optimizer",
+    "pooling",
+    "damping",
+    "rate",
+    "momentum",
+    "batch",
+    "elr",
+    "weight_decay",
+    "mu",
+    "epochs",
+    "batch_norm",
+    "train_err",
+    "val_err",
+    "test_err",
+    "train_loss",
+    "residual",
+    "passes",
+    "status",
+    "message",
+    "selected_val",
+    "selected_test",
+    "wall_s",
+    "device",
+]
+
+# Invented test errors in %: of non-linear fine-tuning, and by how much methods exceed it.
+BASE = {
+    "digits": 3.4,
+    "greek": 6.0,
+    "cyrillic": 7.5,
+    "fonts": 22.0,
+    "accents": 15.0,
+    "styles": 12.0,
+    "textures": 9.0,
+}
+FACTOR = {
+    "nlft": 1.0,
+    "lqf": 1.15,
+    "lqf_exact": 1.12,
+    "lqf_fc": 1.5,
+    "gaf": 1.6,
+    "fc": 1.9,
+    "mpn_cov": 0.97,
+    "b_lqf": 1.05,
+    "lqf_no_mse": 1.5,
+    "lqf_no_kfac": 1.35,
+    "lqf_no_leaky": 1.2,
+    "lqf_no_mse_kfac": 1.6,
+    "lqf_no_mse_leaky": 1.55,
+    "lqf_no_kfac_leaky": 1.5,
+}
+
+SETTINGS: dict[str, Any] = {
+    "scale": "demo",
+    "seeds": [0, 1, 2],
+    "experiments": {
+        "comparison": {
+            "datasets": list(BASE),
+            "methods": ["nlft", "lqf", "lqf_exact", "lqf_fc", "gaf", "fc"],
+        },
+        "ablation": {
+            "datasets": list(BASE),
+            "methods": ["lqf", *[name for name in FACTOR if name.startswith("lqf_no")], "gaf"],
+        },
+        "fine_grained": {
+            "datasets": ["fonts", "accents", "styles"],
+            "methods": ["nlft", "mpn_cov", "b_lqf", "lqf", "gaf", "fc"],
+        },
+        "elr": {
+            "datasets": list(BASE),
+            "methods": ["lqf", "nlft"],
+            "rates": [0.05, 0.01, 0.005, 0.001, 0.0001],
+            "batches": [16, 32, 64],
+            "epochs": 10,
+        },
+        "spectrum": {"dataset": "digits", "samples": 40, "cutoff": 1e-3},
+        "kshot": {"datasets": list(BASE), "methods": ["lqf", "nlft"], "shots": [1, 2, 5, 10, None]},
+        "online": {
+            "dataset": "cyrillic",
+            "methods": ["lqf", "nlft"],
+            "steps": 30,
+            "per_step": 10,
+            "max_epochs": 60,
+        },
+        "informativeness": {"dataset": "digits", "shown": 25, "removals": [0, 8, 16, 32, 64, 96]},
+    },
+}
+
+
+def write_csv(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def metrics_row(dataset: str, method: str, seed: int, error: float, **more: Any) -> dict[str, Any]:
+    """A row of metrics.csv; an error that is not finite makes it a diverged one."""
+    row = {
+        "experiment": "train",
+        "dataset": dataset,
+        "method": method,
+        "seed": seed,
+        "n_train": 160,
+        "n_val": 100,
+        "n_test": 500,
+        "classes": 10,
+        "damping": 1e-4,
+        "rate": 0.01,
+        "momentum": 0.9,
+        "batch": 32,
+        "elr": 0.01 / (0.1 * 32),
+        "weight_decay": 1e-4,
+        "mu": 0.016,
+        "epochs": 30,
+        "passes": 30,
+        "batch_norm": "frozen",
+        "train_err": 0.0,
+        "val_err": error,
+        "test_err": error,
+        "train_loss": 0.01,
+        "residual": "",
+        "status": "ok",
+        "selected_val": False,
+        "selected_test": False,
+        "wall_s": np.random.default_rng().uniform(),
+        "device": "cpu",
+    }
+    if not math.isfinite(error):
+        row |= dict.fromkeys(("train_err", "val_err", "test_err", "train_loss"), "")
+        row |= {"status": "diverged", "message": "loss is NaN in epoch 3 at rate 0.01"}
+    return row | more
+
+
+def write_metrics(runs: Path, kind: str, rows: list[dict[str, Any]]) -> Path:
+    """Writes the rows of one job where that job would."""
+    first = rows[0]
+    folder = runs / kind / first["dataset"] / first["method"] / str(first["seed"])
+    write_csv(folder / "metrics.csv", rows, COLUMNS)
+    return folder / "metrics.csv"
+
+
+def mark(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Marks the best row on validation and on test."""
+    fine = [row for row in rows if row["status"] == "ok"]
+    if fine:
+        min(fine, key=lambda row: row["val_err"])["selected_val"] = True
+        min(fine, key=lambda row: row["test_err"])["selected_test"] = True
+    return rows
+
+
+def _train(runs: Path, random: np.random.Generator) -> None:
+    for dataset, base in BASE.items():
+        for method, factor in FACTOR.items():
+            factor = factor * math.exp(random.normal(0, 0.12)) if method != "nlft" else factor
+            for seed in range(3):
+                rows = []
+                for rate, decay in itertools.product((0.1, 0.01), (1e-3, 1e-4)):
+                    worse = 1.3 if rate == 0.01 else math.inf if method == "gaf" else 1.0
+                    error = base * factor * worse + random.normal(0, 0.4)
+                    rows.append(
+                        metrics_row(
+                            dataset,
+                            method,
+                            seed,
+                            round(error, 1) if math.isfinite(error) else error,
+                            rate=rate,
+                            weight_decay=decay,
+                            val_err=round(error + random.normal(0, 0.5), 1)
+                            if math.isfinite(error)
+                            else "",
+                        )
+                    )
+                write_metrics(runs, "train", mark(rows))
+
+
+def _elr(runs: Path, random: np.random.Generator) -> None:
+    section = SETTINGS["experiments"]["elr"]
+    for dataset, method in itertools.product(BASE, section["methods"]):
+        best = random.normal(-2.9, 0.7) if method == "nlft" else random.normal(-2.5, 0.15)
+        for seed in range(3):
+            rows = []
+            for rate, batch in itertools.product(section["rates"], section["batches"]):
+                elr = rate / (0.1 * batch)
+                width = 1.5 if method == "nlft" else 0.5
+                error = BASE[dataset] * (
+                    FACTOR[method] + width * (math.log10(elr) - best) ** 2 + random.uniform(0, 0.05)
+                )
+                error = math.inf if method == "nlft" and rate == 0.05 and batch == 16 else error
+                rows.append(
+                    metrics_row(dataset, method, seed, error, rate=rate, batch=batch, elr=elr)
+                )
+            write_metrics(runs, "elr", mark(rows))
+
+
+def _kshot(runs: Path, random: np.random.Generator) -> None:
+    for dataset, method in itertools.product(BASE, ("lqf", "nlft")):
+        for seed in range(3):
+            rows = []
+            for shots in SETTINGS["experiments"]["kshot"]["shots"]:
+                k = shots or 16
+                gain = 1.0 if method == "nlft" else 0.7 + 0.035 * k + 0.8 * (dataset == "fonts")
+                error = min(95.0, 60 * gain * (BASE[dataset] / 60) ** (math.log(k) / math.log(16)))
+                error += random.normal(0, 0.5)
+                rows += mark(
+                    [
+                        metrics_row(
+                            dataset, method, seed, e, shots=shots or "", n_train=10 * k, rate=rate
+                        )
+                        for e, rate in ((abs(error), 0.1), (abs(error) * 1.2, 0.01))
+                    ]
+                )
+            write_metrics(runs, "kshot", rows)
+
+
+def _online(runs: Path, random: np.random.Generator) -> None:
+    for method, seed in itertools.product(("lqf", "nlft"), range(3)):
+        rows = []
+        for mode, step in itertools.product(("incremental", "scratch"), range(1, 31)):
+            gap = 4.0 if (method, mode) == ("nlft", "incremental") else 0.0
+            error = 8 + 40 * math.exp(-step / 8) + gap + random.normal(0, 0.4) + (method == "lqf")
+            epochs = 8 if mode == "incremental" else 20 + step // 2
+            rows += mark(
+                [
+                    metrics_row(
+                        "cyrillic",
+                        method,
+                        seed,
+                        error,
+                        mode=mode,
+                        step=step,
+                        n_train=10 * step,
+                        epochs=epochs,
+                        passes=epochs,
+                    )
+                ]
+            )
+        write_metrics(runs, "online", rows)
+
+
+def _samples(runs: Path, random: np.random.Generator) -> None:
+    removals = SETTINGS["experiments"]["informativeness"]["removals"]
+    for seed in range(3):
+        folder = runs / "informativeness" / "digits" / str(seed)
+        exact = random.lognormal(0, 1, 160)
+        scores = [
+            {
+                "index": i,
+                "row": 3 * i,
+                "label": i % 10,
+                "class": str(i % 10),
+                "fsi_exact": exact[i],
+                "fsi_eq8": exact[i] ** 0.5 * random.lognormal(0, 0.5),
+                "fsi_kfac": exact[i] * random.lognormal(0, 0.2),
+                "leverage": random.uniform(),
+                "loo_error": float(random.uniform() < 0.1),
+            }
+            for i in range(160)
+        ]
+        write_csv(folder / "scores.csv", scores, list(scores[0]))
+        slope = {"most": 0.12, "random": 0.06, "least": 0.02}
+        rows = [
+            {
+                "removal": removal,
+                "schedule": schedule,
+                "n_removed": n,
+                "n_train": 160 - n,
+                "test_err": 5
+                + slope[removal] * n * (0.7 if schedule == "iterative" else 1)
+                + random.normal(0, 0.2),
+            }
+            for removal, schedule, n in itertools.product(
+                slope, ("one_shot", "iterative"), removals
+            )
+            if (removal, schedule) != ("random", "iterative")
+        ]
+        write_csv(folder / "removal.csv", rows, list(rows[0]))
+        spectrum = []
+        for phase, (centre, width) in {"init": (-1.0, 1.2), "end": (0.0, 0.7)}.items():
+            values = np.sort(10 ** random.normal(centre, width, 400))[::-1]
+            spectrum += [
+                {
+                    "phase": phase,
+                    "index": i,
+                    "eigenvalue": value,
+                    "rank_kept": 300,
+                    "n_samples": 40,
+                }
+                for i, value in enumerate(values)
+            ]
+        path = runs / "spectrum" / "digits" / str(seed) / "spectrum.csv"
+        write_csv(path, spectrum, list(spectrum[0]))
+
+
+def write_world(root: Path) -> Path:
+    """Writes invented runs of all experiments and a data set; returns runs/demo."""
+    runs, random = root / "runs" / "demo", np.random.default_rng(7)
+    for part in (_train, _elr, _kshot, _online, _samples):
+        part(runs, random)
+    (root / "data" / "demo" / "digits").mkdir(parents=True)
+    images = random.integers(0, 256, (600, 24, 24, 3), dtype=np.uint8)
+    np.save(root / "data" / "demo" / "digits" / "images.npy", images)
+    return runs
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """runs/demo with every experiment in it; not to be changed."""
+    return write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def results(runs: Path) -> Path:
+    """results/demo aggregated from them, with claims.csv; not to be changed."""
+    from claim_lists import CLAIMS
+
+    from lqf.report.aggregate import aggregate
+    from lqf.report.claims import claims
+
+    output = runs.parent.parent / "results" / "demo"
+    aggregate(runs, output, SETTINGS)
+    claims(output, output / "claims.csv", CLAIMS)
+    return output
