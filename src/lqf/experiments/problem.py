@@ -36,7 +36,7 @@ DENSE_BYTES = 1_200_000_000
 
 #: Gradients that the Kronecker factors are estimated from: all C a sample where there are few
 #: samples, as few as one random probe a sample where there are many.
-CURVATURE_GRADIENTS = 512
+CURVATURE_GRADIENTS = 256
 
 #: Mini-batches whose largest curvature sets the unit of relative learning rates.
 CURVATURE_BATCHES = 4
