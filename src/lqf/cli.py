@@ -103,15 +103,29 @@ def _pretrain(options: argparse.Namespace) -> None:
     pretrain(options.activation, options.data, options.output, options.settings)
 
 
+def _job_key(options: argparse.Namespace) -> str:
+    from lqf import checkpoint, run
+
+    job = {
+        "command": options.command,
+        "dataset": options.dataset,
+        "method": getattr(options, "method", None),
+        "seed": options.seed,
+        "settings": options.settings,
+        "device": run.device().type,
+    }
+    return checkpoint.job_key(job, options.data / "index.csv", options.weights)
+
+
 def _train(options: argparse.Namespace) -> None:
     import importlib
 
-    from lqf import run
+    from lqf import checkpoint, run
 
     run.start()
     experiment = importlib.import_module(f"lqf.experiments.{options.command}")
     folder = options.output.parent
-    with run.locked(folder):
+    with run.locked(folder), checkpoint.kept(folder, _job_key(options)):
         rows = getattr(experiment, options.command)(
             options.method,
             options.dataset,
@@ -140,12 +154,12 @@ def _informativeness(options: argparse.Namespace) -> None:
 
 
 def _spectrum(options: argparse.Namespace) -> None:
-    from lqf import run
+    from lqf import checkpoint, run
     from lqf.experiments import spectrum as experiment
 
     run.start()
     folder = options.output.parent
-    with run.locked(folder):
+    with run.locked(folder), checkpoint.kept(folder, _job_key(options)):
         rows = experiment.spectrum(
             options.dataset, options.seed, options.data, options.weights, options.settings
         )
