@@ -8,11 +8,6 @@ from snakemake.exceptions import WorkflowError
 from lqf import config as settings
 from lqf.report import artefacts
 
-# Jobs say `python -m lqf …`: the Python that runs Snakemake, also where no environment is active.
-shell.prefix(
-    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
-)
-
 SCHEMA = Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
 
 try:
@@ -21,6 +16,13 @@ try:
     )
 except settings.ConfigError as problem:
     raise WorkflowError(str(problem)) from None
+
+# Jobs say `python -m lqf …`: the Python that runs Snakemake, also where no environment is active.
+# The device is no parameter of a job, which would run again for a change of it.
+shell.prefix(
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+    f"export LQF_DEVICE=${{LQF_DEVICE:-{CONFIG['device']}}}; "
+)
 
 SCALE = CONFIG["scale"]
 EXPERIMENTS = CONFIG["experiments"]
