@@ -1,4 +1,5 @@
 # What the rules share: the checked configuration, and the paths that follow from it.
+import os
 import shlex
 import sys
 
@@ -18,11 +19,11 @@ except settings.ConfigError as problem:
     raise WorkflowError(str(problem)) from None
 
 # Jobs say `python -m lqf …`: the Python that runs Snakemake, also where no environment is active.
-# The device is no parameter of a job, which would run again for a change of it.
 shell.prefix(
     f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
-    f"export LQF_DEVICE=${{LQF_DEVICE:-{CONFIG['device']}}}; "
 )
+# The device is no parameter of a job, which would run again for a change of it.
+os.environ.setdefault("LQF_DEVICE", CONFIG["device"])
 
 SCALE = CONFIG["scale"]
 EXPERIMENTS = CONFIG["experiments"]
