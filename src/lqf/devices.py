@@ -34,6 +34,9 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 #: Where a scheduler writes what it assigned, for jobs whose CUDA_VISIBLE_DEVICES was lost.
 _ASSIGNED = ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS")
 
+#: The temporary folder that everybody on a machine has in common.
+SHARED = Path("/tmp")
+
 #: Seconds between two attempts when every device is taken.
 POLL = 1.0
 
@@ -134,10 +137,10 @@ def lock_folder() -> Path:
         folder = Path(own)
         folder.mkdir(parents=True, exist_ok=True)
         return folder
-    shared = Path("/tmp")
-    base = shared if os.access(shared, os.W_OK) else Path(tempfile.gettempdir())
+    base = SHARED if os.access(SHARED, os.W_OK) else Path(tempfile.gettempdir())
     folder = base / f"lqf-devices-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
     about = folder.lstat()
     if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.getuid():
         raise LeaseError(

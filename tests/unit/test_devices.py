@@ -178,6 +178,22 @@ def test_workflows_with_other_temporary_folders_share_their_locks(
     assert before.stat().st_mode & 0o77 == 0
 
 
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_lock_folder_of_somebody_else_is_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LQF_LEASES", raising=False)
+    monkeypatch.setattr(devices, "SHARED", tmp_path)
+    planted = tmp_path / f"lqf-devices-{os.getuid()}"
+    if kind == "file":
+        planted.touch()
+    else:
+        planted.symlink_to(tmp_path, target_is_directory=True)
+
+    with pytest.raises(LeaseError, match="is not a folder of this user; remove it"):
+        devices.lock_folder()
+
+
 def test_hold_lasts_and_hides_the_other_devices(tmp_path: Path) -> None:
     code = "from lqf import devices; import os; one = devices.hold(2); "
     code += "print(one.name, devices.hold(2) is one, os.environ['CUDA_VISIBLE_DEVICES'])"
