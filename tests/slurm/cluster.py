@@ -157,10 +157,13 @@ def _idle() -> bool:
 
 @contextlib.contextmanager
 def _daemon(folder: Path, name: str, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a daemon in the foreground as our child, and end it with the block."""
+    """Run a daemon in the foreground as our child; it ends with the block, or when we are killed."""
     with open(folder / f"{name}.out", "wb") as output:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            ["setpriv", "--pdeathsig", "TERM", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
         )
         try:
             yield process
