@@ -3,6 +3,7 @@
 #   snakemake --configfile config/demo.yaml     demo scale: no download, no GPU
 #   snakemake figures                           redraw from the committed results; trains nothing
 #   snakemake                                   paper scale (config/config.yaml)
+#   snakemake --profile profiles/slurm          paper scale on a SLURM cluster
 #
 # The targets are listed below; config/README.md describes the configuration.
 from pathlib import Path
@@ -24,6 +25,21 @@ include: "workflow/rules/spectrum.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/report.smk"
+
+
+# Seconds each: run where Snakemake runs, also when the others go to a cluster.
+localrules:
+    all,
+    backbones,
+    claims,
+    data,
+    figure,
+    figures,
+    page,
+    results,
+    runs,
+    table,
+    tables,
 
 
 report: "workflow/report/workflow.rst"

@@ -107,10 +107,24 @@ def _pretrain(options: argparse.Namespace) -> None:
     pretrain(options.activation, options.data, options.output, options.settings)
 
 
+def _job_key(options: argparse.Namespace, seed: int) -> str:
+    from lqf import checkpoint, run
+
+    job = {
+        "command": options.command,
+        "dataset": options.dataset,
+        "method": getattr(options, "method", None),
+        "seed": seed,
+        "settings": options.settings,
+        "device": run.device().type,
+    }
+    return checkpoint.job_key(job, options.data / "index.csv", options.weights)
+
+
 def _train(options: argparse.Namespace) -> None:
     import importlib
 
-    from lqf import run
+    from lqf import checkpoint, run
 
     run.start()
     if len(options.seed) != len(options.output):
@@ -120,7 +134,8 @@ def _train(options: argparse.Namespace) -> None:
         )
     experiment = importlib.import_module(f"lqf.experiments.{options.command}")
     for seed, output in zip(options.seed, options.output, strict=True):
-        with run.locked(output.parent):
+        key = _job_key(options, seed)
+        with run.locked(output.parent), checkpoint.kept(output.parent, key):
             rows = getattr(experiment, options.command)(
                 options.method,
                 options.dataset,
@@ -149,12 +164,12 @@ def _informativeness(options: argparse.Namespace) -> None:
 
 
 def _spectrum(options: argparse.Namespace) -> None:
-    from lqf import run
+    from lqf import checkpoint, run
     from lqf.experiments import spectrum as experiment
 
     run.start()
     folder = options.output.parent
-    with run.locked(folder):
+    with run.locked(folder), checkpoint.kept(folder, _job_key(options, options.seed)):
         rows = experiment.spectrum(
             options.dataset, options.seed, options.data, options.weights, options.settings
         )

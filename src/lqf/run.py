@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from lqf import devices
+
 log = logging.getLogger(__name__)
 
 #: Columns of ``metrics.csv``; errors in %, ``wall_s`` in seconds.
@@ -93,17 +95,22 @@ def write_record(folder: Path, settings: Mapping[str, Any]) -> None:
 
 
 def device() -> torch.device:
-    """The device of this job: ``LQF_DEVICE`` (cpu, cuda, mps), else cuda where there is one.
+    """The device of this job: ``LQF_DEVICE`` (auto, cpu, cuda, mps), leased if it is a GPU.
+
+    ``auto`` is cuda where there is one, else cpu: mps has no float64, so it has to be asked for.
 
     Raises:
         ValueError: if ``LQF_DEVICE`` names a device that is not there.
     """
     wanted = os.environ.get("LQF_DEVICE", "auto")
-    available = {"cpu": True, "cuda": torch.cuda.is_available()}
-    available["mps"] = torch.backends.mps.is_available()
+    # Counting does not initialise CUDA, so that it will see no more than what is leased here.
+    gpus = torch.cuda.device_count() if wanted in ("auto", "cuda") else 0
+    if gpus and not torch.cuda.is_initialized():
+        devices.hold(gpus)
     if wanted == "auto":
-        return torch.device("cuda" if available["cuda"] else "cpu")
-    if not available.get(wanted.split(":")[0], False):
+        return torch.device("cuda" if gpus else "cpu")
+    available = {"cpu": True, "cuda": gpus > 0, "mps": torch.backends.mps.is_available()}
+    if not available.get(wanted, False):
         present = ", ".join(name for name, there in available.items() if there)
         raise ValueError(
             f"LQF_DEVICE is {wanted!r}, which is not available here; allowed are auto, {present}."

@@ -9,7 +9,6 @@ import pytest
 
 from lqf import run
 
-
 HOLD = """
 import sys
 from pathlib import Path
@@ -32,9 +31,7 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_a_run_folder_has_one_user_at_a_time(
-    tmp_path: Path, holder: subprocess.Popen[str]
-) -> None:
+def test_a_run_folder_has_one_user_at_a_time(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     with pytest.raises(run.RunLocked, match="in use by another process"), run.locked(tmp_path):
         pass
 

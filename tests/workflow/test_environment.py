@@ -17,7 +17,7 @@ def declared() -> dict[str, Requirement]:
     """Direct dependencies of the package, the workflow and the tests."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lines = [*project["dependencies"], *extras["workflow"], *extras["test"]]
+    lines = [*project["dependencies"], *extras["workflow"], *extras["slurm"], *extras["test"]]
     found = [Requirement(line) for line in lines if not line.startswith("lqf")]
     return {canonicalize_name(one.name): one for one in found}
 

@@ -1,4 +1,5 @@
 # What the rules share: the checked configuration, and the paths that follow from it.
+import os
 import shlex
 import sys
 
@@ -8,11 +9,6 @@ from snakemake.exceptions import WorkflowError
 from lqf import config as settings
 from lqf.report import artefacts
 
-# Jobs say `python -m lqf …`: the Python that runs Snakemake, also where no environment is active.
-shell.prefix(
-    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
-)
-
 SCHEMA = Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
 
 try:
@@ -21,6 +17,13 @@ try:
     )
 except settings.ConfigError as problem:
     raise WorkflowError(str(problem)) from None
+
+# Jobs say `python -m lqf …`: the Python that runs Snakemake, also where no environment is active.
+shell.prefix(
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+)
+# The device is no parameter of a job, which would run again for a change of it.
+os.environ.setdefault("LQF_DEVICE", CONFIG["device"])
 
 SCALE = CONFIG["scale"]
 EXPERIMENTS = CONFIG["experiments"]

@@ -18,6 +18,7 @@ for experiment in EXPERIMENTS:
             ),
         log:
             f"logs/{SCALE}/aggregate_{experiment}.log",
+        localrule: True
         conda:
             "../../environment.yml"
         params:

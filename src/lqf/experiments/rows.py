@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lqf.checkpoint import Points
 from lqf.experiments.grid import Point
 from lqf.experiments.problem import Fit, LinearProblem, NonlinearProblem
 from lqf.experiments.task import Settings, Task
@@ -112,7 +113,8 @@ def fit_grid(
         title: what the progress bar says.
 
     Returns:
-        One row a point, with the selected ones marked, and the fits by row number.
+        One row a point, with the selected ones marked, and the fits by row number; a point that
+        was finished before the job was interrupted (`lqf.checkpoint`) has no fit.
     """
     rows: list[Row] = []
     fits: dict[int, Fit] = {}
@@ -120,8 +122,15 @@ def fit_grid(
     common = describe(name, method, task, settings, seed)
     loss = make_loss(method.loss, settings["target_scale"], task.classes)
     points = list(points)
+    finished = Points(title)
     with progress(len(points), title, "point") as bar:
         for number, point in enumerate(points):
+            if known := finished.get(point):
+                rows.append(known["row"])
+                if known["val_loss"] is not None:
+                    losses[number] = known["val_loss"]
+                bar.update()
+                continue
             started = time.perf_counter()
             row = {**common, **point_columns(point, problem, method, task)}
             try:
@@ -134,6 +143,7 @@ def fit_grid(
                 log.warning("%s, grid point %d of %d: %s", title, number + 1, len(points), error)
                 row |= {"epochs": error.epoch, "status": "diverged", "message": str(error)}
             row["wall_s"] = time.perf_counter() - started
+            finished.put(point, {"row": row, "val_loss": losses.get(number)})
             rows.append(row)
             bar.update()
     mark_selected(rows, losses)

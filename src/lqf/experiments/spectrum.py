@@ -55,7 +55,9 @@ def spectrum(dataset: str, seed: int, data: Path, weights: Path, settings: Setti
             f"every grid point of {name} on {dataset!r} diverged, so there is no end point whose "
             "spectrum could be shown; add smaller rates to training.nonlinear.rates."
         )
-    trained = fits[selected[0]].network
+    # A point that was finished before an interruption is trained again, to the same weights.
+    fit = fits.get(selected[0]) or problem.fit(points[selected[0]], seed)
+    trained = fit.network
     images = task.train.take(experiment["samples"]).images
     start = problem.network
     result: list[Row] = []

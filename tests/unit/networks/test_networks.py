@@ -114,5 +114,5 @@ def test_torchvision_backbones_are_built_by_name() -> None:
 
 
 def test_unknown_network_is_refused_with_the_closest() -> None:
-    with pytest.raises(ValueError, match="unknown network 'resnet51'.*Did you mean 'resnet50'"):
+    with pytest.raises(ValueError, match=r"unknown network 'resnet51'.*Did you mean 'resnet50'"):
         build("resnet51", 3)

@@ -1,5 +1,5 @@
 """Fixtures of the report tests."""
 
-from synthetic import runs, results
+from synthetic import results, runs
 
-__all__ = ["runs", "results"]
+__all__ = ["results", "runs"]

@@ -151,7 +151,7 @@ def test_a_nan_is_raised_as_diverged():
     problem = make_problem()
     target = problem.target
     target[0, 0] = math.nan
-    with pytest.raises(Diverged, match="NaN, infinite .* in iteration 0"):
+    with pytest.raises(Diverged, match=r"NaN, infinite .* in iteration 0"):
         solve_pcg(problem.jacobian, target, 0.1)
     broken = Matrix(torch.full((20, 20), math.nan, dtype=torch.float64))
     with pytest.raises(Diverged, match="iteration 1"):

@@ -1,0 +1,132 @@
+"""Finished grid points of a job, so that a job that was killed continues where it was.
+
+A job's points are kept in a folder named by a hash of everything that they depend on: the resolved
+settings, the data, the weights, this package's source and the versions below it.  A point made with
+anything else is therefore never found.  The folder lies beside the job's output, where Snakemake does
+not know it and does not delete it, and goes when the output is written.
+
+Numbers survive unchanged (JSON keeps every bit of a float), so a continued job writes the bytes of
+one that was never interrupted, but for ``wall_s``: that is a point's own training time, measured
+by the process that finished it.  Time spent on a point that was not finished is not in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+from lqf.run import replaced
+
+log = logging.getLogger(__name__)
+
+FOLDER = ".checkpoint"
+
+#: Where the running job keeps its points; None keeps nothing.
+_CURRENT: ContextVar[Path | None] = ContextVar("checkpoint", default=None)
+
+
+def digest(*parts: str | Path) -> str:
+    """A hash of texts and of the content of files.
+
+    Args:
+        parts: a text, or the path of a file.
+
+    Returns:
+        The first half of the SHA-256 in hexadecimal.
+    """
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            with open(part, "rb") as handle:
+                one = hashlib.file_digest(handle, "sha256")
+        else:
+            one = hashlib.sha256(part.encode())
+        total.update(one.digest())
+    return total.hexdigest()[:32]
+
+
+def job_key(job: Mapping[str, Any], *files: Path) -> str:
+    """The name of a job's folder: a hash of what its points depend on.
+
+    Args:
+        job: what the job was told, its resolved settings included.
+        files: files that it reads.
+
+    Returns:
+        The hash of these, of this package's source and of the version of torch.
+    """
+    source = sorted(Path(__file__).parent.rglob("*.py"))
+    versions = importlib.metadata.version("torch")
+    return digest(json.dumps(job, sort_keys=True, default=str), versions, *files, *source)
+
+
+@contextlib.contextmanager
+def kept(folder: Path, key: str) -> Iterator[Path]:
+    """Keep the grid points of the job in this block; forget them when it ends without error.
+
+    Args:
+        folder: the run folder, which the caller has locked.
+        key: the job's key; points kept under other keys are forgotten as well.
+
+    Yields:
+        The folder of the points.
+    """
+    points = folder / FOLDER / key
+    if points.exists():
+        log.info("continues with %d finished grid points", len(list(points.glob("*.json"))))
+    points.mkdir(parents=True, exist_ok=True)
+    token = _CURRENT.set(points)
+    try:
+        yield points
+    finally:
+        _CURRENT.reset(token)
+    shutil.rmtree(folder / FOLDER)
+
+
+class Points:
+    """The finished points of one grid.
+
+    Args:
+        grid: names the grid within its job.
+    """
+
+    def __init__(self, grid: str) -> None:
+        self._grid, self._folder = grid, _CURRENT.get()
+
+    def _path(self, point: object) -> Path | None:
+        return self._folder and self._folder / f"{digest(self._grid, repr(point))}.json"
+
+    def get(self, point: object) -> dict[str, Any] | None:
+        """What was kept of a point, or None if it is to be computed.
+
+        Args:
+            point: the grid point.
+        """
+        path = self._path(point)
+        if path is None or not path.exists():
+            return None
+        try:
+            return json.loads(path.read_text())
+        except json.JSONDecodeError:
+            log.warning("checkpoint %s is damaged; its grid point is computed again.", path)
+            return None
+
+    def put(self, point: object, result: Mapping[str, Any]) -> None:
+        """Keep a finished point.
+
+        Args:
+            point: the grid point.
+            result: texts, numbers, truth values and None.
+        """
+        path = self._path(point)
+        if path is not None:
+            with replaced(path) as temporary:
+                temporary.write_text(json.dumps(result))

@@ -1,0 +1,167 @@
+"""The workflow through SLURM gives the bytes of a local run, also when its jobs are killed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cluster import ask, wait_for
+
+ROOT = Path(__file__).parents[2]
+WHOLE = os.environ.get("LQF_SLURM_TEST") == "mini"
+SECONDS = 1200 if WHOLE else 300
+# The small workflow, or every rule and experiment where LQF_SLURM_TEST is mini.
+OVERLAY = ROOT / ("tests/workflow/mini.yaml" if WHOLE else "tests/slurm/small.yaml")
+LOCAL = ["--profile", "none", "--cores", "2"]
+CLUSTER = ["--profile", str(ROOT / "profiles/slurm"), "--jobs", "3"]
+CLUSTER += ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10"]
+
+
+@contextlib.contextmanager
+def snakemake(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the workflow in a folder; its output goes to the file `output` there."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--configfile", str(ROOT / "config/demo.yaml"), str(OVERLAY)]
+    command += ["--directory", str(folder), *arguments, "--", "results"]
+    environment = {**os.environ, "LQF_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
+    with open(folder / "output", "w") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, text=True,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def finish(process: subprocess.Popen[str], folder: Path) -> None:
+    """Wait for a run to succeed."""
+    try:
+        code = process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        code = None
+    assert code == 0, (folder / "output").read_text()[-8000:]
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a local run."""
+    folder = tmp_path_factory.mktemp("local")
+    with snakemake(folder, *LOCAL) as process:
+        finish(process, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, local: Path) -> Path:
+    """A folder for a run through SLURM, which begins after the pre-training."""
+    scale = next((local / "runs").iterdir()).name
+    shutil.copytree(local / "data" / scale / "letters", tmp_path / "data" / scale / "letters")
+    shutil.copytree(local / "runs" / scale / "backbone", tmp_path / "runs" / scale / "backbone")
+    return tmp_path
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """Every aggregated file."""
+    found = {path.name: path.read_bytes() for path in folder.glob("results/*/*.csv")}
+    assert found
+    return found
+
+
+def metrics(folder: Path) -> dict[str, list[dict[str, str]]]:
+    """The rows of every job without the time that they took."""
+    found = {}
+    for path in folder.glob("runs/*/*/*/*/*/metrics.csv"):
+        with open(path, newline="") as handle:
+            rows = [
+                {k: v for k, v in row.items() if k != "wall_s"} for row in csv.DictReader(handle)
+            ]
+        found[str(path.relative_to(folder))] = rows
+    assert found
+    return found
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.skipif(not WHOLE, reason="the test of interrupted jobs runs the small workflow")
+def test_results_are_those_of_a_local_run(folder: Path, local: Path) -> None:
+    with snakemake(folder, *CLUSTER) as process:
+        finish(process, folder)
+
+    assert results(folder) == results(local)
+    assert metrics(folder) == metrics(local)
+
+
+def working_on(folder: Path, *arguments: str) -> int | None:
+    """The process of a training job in a folder, if there is one."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes().decode().split("\0")
+                ours = command[1:4] == ["-m", "lqf", "train"] and {*arguments} <= {*command}
+                if ours and (entry / "cwd").resolve() == folder:
+                    return int(entry.name)
+    return None
+
+
+def interrupt(
+    process: subprocess.Popen[str], folder: Path, signals: dict[int, signal.Signals]
+) -> dict[int, int]:
+    """Signal each job that trains nlft with one of some seeds once it has finished a grid point.
+
+    Returns:
+        How many points each had finished, by seed.
+    """
+    kept = "runs/small/train/greek/nlft/{}/.checkpoint/*/*.json"
+    waiting = dict(signals)
+
+    def all_are_signalled() -> bool:
+        assert process.poll() is None, (folder / "output").read_text()[-8000:]
+        for seed in list(waiting):
+            job = working_on(folder, "--method", "nlft", "--seed", str(seed))
+            if job is not None and any(folder.glob(kept.format(seed))):
+                os.kill(job, waiting.pop(seed))
+        return not waiting
+
+    wait_for("the jobs have finished a grid point", all_are_signalled, 120)
+    time.sleep(0.5)  # the signals have arrived, and SLURM has not yet begun again
+    return {seed: len(list(folder.glob(kept.format(seed)))) for seed in signals}
+
+
+@pytest.mark.usefixtures("slurm")
+@pytest.mark.skipif(WHOLE, reason="the miniature has one grid point a job")
+def test_killed_and_timed_out_jobs_continue_to_the_results_of_a_local_run(
+    folder: Path, local: Path
+) -> None:
+    # A limit of one minute is the shortest that SLURM knows; a job that is stopped does not meet it.
+    with snakemake(folder, *CLUSTER, "--set-resources", "train:runtime=1") as process:
+        finished = interrupt(process, folder, {0: signal.SIGKILL, 1: signal.SIGSTOP})
+        finish(process, folder)
+
+    assert results(folder) == results(local)
+    assert metrics(folder) == metrics(local)
+    for seed, points in finished.items():
+        log = (folder / f"logs/small/train/greek/nlft/{seed}.log").read_text()
+        assert f"continues with {points} finished grid points" in log
+    output = (folder / "output").read_text()
+    assert output.count("Trying to restart job") == 2
+    assert "SLURM status is: 'TIMEOUT'" in output
+    assert "localrule aggregate:" in output
+    assert output.count("has been submitted with SLURM jobid") == len(metrics(folder)) + 1 + 2
+    assert not list(folder.glob("runs/**/.checkpoint"))
+    assert not ask("squeue", "--noheader")

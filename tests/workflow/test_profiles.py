@@ -1,0 +1,57 @@
+"""The cluster's profile and the rules say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
+RULES = {
+    name: body
+    for file in FILES
+    for name, body in re.findall(
+        r"^rule (\w+):\n(.*?)(?=^\S|\Z)", file.read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+}
+# The sweeps share one definition, made once for each of them.
+SWEEPS = (ROOT / "workflow/rules/train.smk").read_text("utf-8").partition("for experiment in")[2]
+RULES |= dict.fromkeys(("elr", "kshot", "online"), SWEEPS)
+
+
+@pytest.fixture(scope="module")
+def resources() -> dict[str, dict[str, int | str]]:
+    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text("utf-8"))
+    return profile["set-resources"]
+
+
+@pytest.fixture(scope="module")
+def local() -> set[str]:
+    block = re.search(r"^localrules:\n((?:    \w+,\n)+)", FILES[0].read_text("utf-8"), re.MULTILINE)
+    assert block is not None
+    return set(re.findall(r"\w+", block[1]))
+
+
+def test_every_rule_is_local_or_says_what_it_asks_for(
+    resources: dict[str, dict[str, int | str]], local: set[str]
+) -> None:
+    assert local | set(resources) == set(RULES)
+    assert not local & set(resources)
+
+
+def test_rules_that_count_gpus_ask_for_them(resources: dict[str, dict[str, int | str]]) -> None:
+    counting = {name for name, body in RULES.items() if "gpu=1" in body}
+
+    assert counting
+    assert counting <= {name for name, asked in resources.items() if asked.get("gpu") == 1}
+
+
+def test_every_entry_of_a_profile_has_its_reason() -> None:
+    for profile in sorted((ROOT / "profiles").glob("*/config.yaml")):
+        lines = profile.read_text("utf-8").splitlines()
+        for number, line in enumerate(lines):
+            if re.match(r"^[a-z-]+:|^  \w+:$", line):
+                assert lines[number - 1].lstrip().startswith("#"), f"{profile}:{number + 1}"
