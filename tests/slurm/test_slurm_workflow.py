@@ -161,7 +161,7 @@ def test_killed_and_timed_out_jobs_continue_to_the_results_of_a_local_run(
     output = (folder / "output").read_text()
     assert output.count("Trying to restart job") == 2
     assert "SLURM status is: 'TIMEOUT'" in output
-    assert "localrule aggregate:" in output
+    assert "localrule aggregate_comparison:" in output
     assert output.count("has been submitted with SLURM jobid") == len(metrics(folder)) + 1 + 2
     assert not list(folder.glob("runs/**/.checkpoint"))
     assert not ask("squeue", "--noheader")
