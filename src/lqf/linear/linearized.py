@@ -120,11 +120,12 @@ class Linearized:
                 f"the cotangent has shape {tuple(cotangent.shape)}; it needs that of the outputs, "
                 f"{tuple(outputs.shape)}."
             )
+        add = out is not None
         if out is None:
             first = next(iter(leaves.values()))
-            out = torch.zeros(self.layout.size, dtype=first.dtype, device=first.device)
-        if outputs.requires_grad:
-            with gradient_slices(leaves, out):
+            out = torch.empty(self.layout.size, dtype=first.dtype, device=first.device)
+        with gradient_slices(leaves, out, add=add):
+            if outputs.requires_grad:
                 torch.autograd.backward(outputs, cotangent, inputs=list(leaves.values()))
         return out
 

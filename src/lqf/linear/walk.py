@@ -80,32 +80,40 @@ class Walk:
 
 
 @contextmanager
-def gradient_slices(leaves: dict[str, Tensor], vector: Tensor) -> Iterator[None]:
+def gradient_slices(
+    leaves: dict[str, Tensor], vector: Tensor, *, add: bool = True
+) -> Iterator[None]:
     """Gradients go into their place in a flat vector as soon as a backward pass has them.
 
-    Inside the block each leaf's gradient is added to its entries of ``vector`` and freed, so a
-    second copy of all gradients is never held.
+    A second copy of all gradients is so never held.
 
     Args:
         leaves: parameters that require a gradient, in the order of the vector.
         vector: P, changed.
+        add: add to what the vector holds; otherwise it is overwritten, all of it.
     """
     places = vector.split([leaf.numel() for leaf in leaves.values()])
+    missing = dict(zip(leaves, places, strict=True))
 
-    def receiver(place: Tensor) -> Callable[[Tensor], None]:
+    def receiver(name: str, place: Tensor) -> Callable[[Tensor], None]:
         def receive(leaf: Tensor) -> None:
-            if leaf.grad is not None:
-                place.view(leaf.shape).add_(leaf.grad)
-                leaf.grad = None
+            gradient, leaf.grad = leaf.grad, None
+            if gradient is not None:
+                store = place.add_ if add else place.copy_
+                store(gradient.reshape(-1))
+                missing.pop(name, None)
 
         return receive
 
     handles = [
-        leaf.register_post_accumulate_grad_hook(receiver(place))
-        for leaf, place in zip(leaves.values(), places, strict=True)
+        leaf.register_post_accumulate_grad_hook(receiver(name, place))
+        for (name, leaf), place in zip(leaves.items(), places, strict=True)
     ]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
+    if not add:
+        for place in missing.values():
+            place.zero_()
