@@ -10,9 +10,10 @@ differentiation of that one function.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from functools import lru_cache
-from typing import Any
+from functools import cache
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -50,7 +51,8 @@ class Dual(Tensor):
     deferred: Deferred | None
 
     @staticmethod
-    def __new__(cls, primal: Tensor, tangent: Tensor) -> Dual:
+    def __new__(cls, primal: Tensor, tangent: Tensor) -> Self:
+        """Make a pair; see the class."""
         self = _empty(cls, primal.shape, primal)
         self._primal, self._tangent, self.deferred = primal, _like(tangent, primal), None
         return self
@@ -66,11 +68,16 @@ class Dual(Tensor):
         return self
 
     def pair(self) -> tuple[Tensor, Tensor]:
-        """Primal and tangent."""
+        """Primal and tangent.
+
+        Raises:
+            Unwalkable: if a copy was made past torch's Python functions and holds neither.
+        """
         if self._primal is None or self._tangent is None:
             if self.deferred is None:
                 raise Unwalkable("a pair holds neither values nor the way to them.")
-            self._primal, tangent = self.deferred()
+            with torch.enable_grad():  # it was called where gradients are on
+                self._primal, tangent = self.deferred()
             self._tangent, self.deferred = _like(tangent, self._primal), None
         return self._primal, self._tangent
 
@@ -84,9 +91,12 @@ class Dual(Tensor):
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **kwargs)
         if not torch.is_grad_enabled():
-            # A block without gradients, or the inside of a custom autograd function: what reverse
-            # mode would make of it cannot be seen from here.
-            raise Unwalkable(f"{name} is called where gradients are switched off.")
+            # Reverse mode sees constants here, and so do we; but a custom autograd function, which
+            # also runs like this, has a derivative that cannot be seen from its inside.
+            if _in_custom_function():
+                raise Unwalkable(f"{name} is called by a custom autograd function.")
+            args, kwargs = tree_map(primal_of, (args, kwargs))
+            return func(*args, **kwargs)
         rule = RULES.get(name)
         if rule is not None:
             result = rule(func, *args, **kwargs)
@@ -97,7 +107,7 @@ class Dual(Tensor):
         return forward_mode(func, args, kwargs)
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         raise Unwalkable(f"{func} is called past torch's Python functions.")
@@ -156,7 +166,9 @@ def writes(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
     dunder = name.startswith("__")
     return (
         (name.endswith("_") and not dunder)
-        or (dunder and name.startswith("__i") and name not in {"__invert__", "__index__", "__int__"})
+        or (
+            dunder and name.startswith("__i") and name not in {"__invert__", "__index__", "__int__"}
+        )
         or name == "__setitem__"
         or kwargs.get("inplace") is True
         or kwargs.get("out") is not None
@@ -164,7 +176,11 @@ def writes(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
 
 
 def _in_place(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """An operation in place: on a copy, then copied back into primal and tangent."""
+    """An operation in place: on a copy, then copied back into primal and tangent.
+
+    Raises:
+        Unwalkable: if what is changed is not a pair.
+    """
     target = args[0] if args else None
     if not isinstance(target, Dual) or kwargs.get("out") is not None or name == "__set__":
         raise Unwalkable(f"{name} writes a value that depends on δ into a tensor that does not.")
@@ -190,7 +206,19 @@ def _in_place(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     return target
 
 
-@lru_cache(maxsize=None)
+def _in_custom_function() -> bool:
+    """Whether a ``forward`` of a custom autograd function is being run."""
+    classes, codes = [torch.autograd.Function], set()
+    while classes:
+        classes.extend(classes.pop().__subclasses__())
+        codes.update(getattr(c.forward, "__code__", None) for c in classes)
+    frame = sys._getframe().f_back
+    while frame is not None and frame.f_code not in codes:
+        frame = frame.f_back
+    return frame is not None
+
+
+@cache
 def _name(func: Any) -> str:
     """The name a function is known by; for the getter of an attribute, the attribute's."""
     name = getattr(func, "__name__", type(func).__name__)
@@ -201,9 +229,7 @@ def _name(func: Any) -> str:
 
 
 def _empty(cls: type, shape: torch.Size, like: Tensor) -> Any:
-    return Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
-        cls, shape, dtype=like.dtype, device=like.device
-    )
+    return Tensor._make_wrapper_subclass(cls, shape, dtype=like.dtype, device=like.device)
 
 
 def _like(tangent: Tensor, primal: Tensor) -> Tensor:

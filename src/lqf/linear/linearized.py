@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from lqf.linear.layout import Layout
-from lqf.linear.modes import differentiable, evaluation
+from lqf.linear.modes import differentiable, evaluation, substituted
 from lqf.linear.per_sample import per_sample_rows, treatable
 from lqf.linear.walk import Walk, gradient_slices
 
@@ -52,12 +52,11 @@ class Linearized:
         self.layout = Layout.of(trained)
         self._trained = dict(trained)
         self._fixed = {n: p.detach() for n, p in parameters.items() if n not in wanted}
-        self._buffers = {n: b.detach() for n, b in network.named_buffers()}
         self._walk = Walk()
 
     def _call(self, trained: dict[str, Tensor], images: Tensor) -> Tensor:
-        state = {**self._fixed, **self._buffers, **trained}
-        return functional_call(self.network, state, (images,))
+        with substituted(self.network, {**self._fixed, **trained}):
+            return self.network(images)
 
     def _leaves(self) -> dict[str, Tensor]:
         """The trained parameters, sharing memory, as leaves of a new graph."""
@@ -191,18 +190,16 @@ class Linearized:
         C = self.outputs(images[:1]).shape[1]
         result = images.new_empty(len(images), C, self.layout.size)
         layers = treatable(self.network, self.layout.names)
-        for start in range(0, len(images), batch):
-            part = images[start : start + batch]
-            rows = None
-            if layers is not None:
-                with self._running(images):
-                    rows = per_sample_rows(
-                        lambda part=part: self._call(self._leaves(), part),  # type: ignore[misc]
-                        layers,
-                        self.layout.names,
-                    )
-            result[start : start + batch] = self._vmapped_rows(part, C) if rows is None else rows
+        for part, rows in zip(images.split(batch), result.split(batch), strict=True):
+            if layers is not None and self._written(part, layers, rows):
+                continue
+            rows.copy_(self._vmapped_rows(part, C))
         return result
+
+    def _written(self, images: Tensor, layers: dict[str, nn.Module], rows: Tensor) -> bool:
+        with self._running(images):
+            leaves = self._leaves()
+            return per_sample_rows(lambda: self._call(leaves, images), layers, self.layout, rows)
 
     def _vmapped_rows(self, images: Tensor, classes: int) -> Tensor:
         """J of any network ``torch.func`` can differentiate sample by sample, N × C × P."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 
@@ -22,6 +22,31 @@ def evaluation(network: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def substituted(network: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Other tensors in the place of parameters inside the block, wherever the network holds them.
+
+    ``torch.func.functional_call`` leaves the substitutes in a module that is reached by two names;
+    here each module is visited once.  Buffers that the network binds anew are bound back, too.
+
+    Args:
+        network: the network.
+        values: tensors by parameter name.
+    """
+    named = {id(p): values[n] for n, p in network.named_parameters() if n in values}
+    stores = [s for m in network.modules() for s in (m._parameters, m._buffers)]
+    saved = [dict(store) for store in stores]
+    try:
+        for store in stores:
+            for key, tensor in store.items():
+                store[key] = named.get(id(tensor), tensor)
+        yield
+    finally:
+        for store, before in zip(stores, saved, strict=True):
+            store.clear()
+            store.update(before)
 
 
 @contextmanager

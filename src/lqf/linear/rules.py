@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lqf.linear.dual import RULES, Dual, Rule, Unwalkable, primal_of, tangent_of
+from lqf.linear.dual import RULES, Dual, Rule, primal_of, tangent_of
 
 _aten = torch.ops.aten
 
@@ -124,7 +124,12 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Any:
     statistics = isinstance(running_mean, Tensor) and isinstance(running_var, Tensor)
-    if training or not statistics or isinstance(running_mean, Dual) or isinstance(running_var, Dual):
+    if (
+        training
+        or not statistics
+        or isinstance(running_mean, Dual)
+        or isinstance(running_var, Dual)
+    ):
         return NotImplemented
     scale = (running_var + eps).rsqrt()
     before = input.deferred if isinstance(input, Dual) else None
@@ -155,7 +160,12 @@ def _batch_norm(
 
 @rule("layer_norm")
 def _layer_norm(
-    func: Any, input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, *rest: Any,
+    func: Any,
+    input: Any,
+    normalized_shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    *rest: Any,
     **named: Any,
 ) -> Any:
     eps = named.get("eps", rest[0] if rest else 1e-5)
@@ -178,7 +188,12 @@ def _layer_norm(
 
 @rule("group_norm")
 def _group_norm(
-    func: Any, input: Any, num_groups: int, weight: Any = None, bias: Any = None, *rest: Any,
+    func: Any,
+    input: Any,
+    num_groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    *rest: Any,
     **named: Any,
 ) -> Any:
     eps = named.get("eps", rest[0] if rest else 1e-5)

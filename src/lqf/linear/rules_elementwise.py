@@ -32,7 +32,7 @@ def _sum(x: Any, y: Any, alpha: float) -> Any:
     with torch.no_grad():
         if dx is not None and dy is not None:
             return Dual(primal, torch.add(dx, dy, alpha=alpha))
-        only = dx if dx is not None else alpha * dy  # type: ignore[operator]
+        only: Any = dx if dy is None else alpha * dy
         return Dual(primal, only.expand_as(primal).clone())
 
 
@@ -68,9 +68,10 @@ def _matmul(func: Any, input: Any, other: Any) -> Any:
     dx, dy = tangent_of(input), tangent_of(other)
     with torch.no_grad():
         if dx is None:
-            return Dual(primal, torch.matmul(x, dy))
-        tangent = torch.matmul(dx, y)
-        return Dual(primal, tangent if dy is None else tangent.add_(torch.matmul(x, dy)))
+            return Dual(primal, torch.matmul(x, dy))  # type: ignore[arg-type]
+        if dy is None:
+            return Dual(primal, torch.matmul(dx, y))
+        return Dual(primal, torch.matmul(dx, y).add_(torch.matmul(x, dy)))
 
 
 # Kernel(tangent, x before the activation, arguments of the activation) -> derivative times tangent.
@@ -146,7 +147,5 @@ def _hardswish(t: Tensor, x: Tensor, *, out: Tensor | None = None) -> Tensor:
 
 
 @_activation("gelu")
-def _gelu(
-    t: Tensor, x: Tensor, *, approximate: str = "none", out: Tensor | None = None
-) -> Tensor:
+def _gelu(t: Tensor, x: Tensor, *, approximate: str = "none", out: Tensor | None = None) -> Tensor:
     return _run(_aten.gelu_backward, out, t, x, approximate=approximate)

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-import lqf.linear.rules
-import lqf.linear.rules_elementwise  # noqa: F401  (registers its rules, as the line above does)
+from lqf.linear import rules, rules_elementwise
 from lqf.linear.dual import Dual
+
+# Reading these modules registers their rules.
+_REGISTERED = (rules, rules_elementwise)
 
 _LOG = logging.getLogger(__name__)
 
@@ -43,18 +45,17 @@ class Walk:
         Returns:
             f0 (N × C), with its graph, and ``J δ`` (N × C).
         """
-        if not self.whole:
-            try:
-                return self._pairs(network, weights, direction)
-            except Exception as error:  # noqa: BLE001
-                # What is wrong with the network itself is raised again by running it whole.
-                result = self._whole(network, weights, direction)
-                _LOG.warning(
-                    "the network is differentiated whole, which takes more time: %s", error
-                )
-                self.whole = True
-                return result
-        return self._whole(network, weights, direction)
+        if self.whole:
+            return self._whole(network, weights, direction)
+        try:
+            return self._pairs(network, weights, direction)
+        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+            reason = error
+        # What is wrong with the network itself is raised again by running it whole.
+        result = self._whole(network, weights, direction)
+        _LOG.warning("the network is differentiated whole, which takes more time: %s", reason)
+        self.whole = True
+        return result
 
     @staticmethod
     def _pairs(
@@ -72,7 +73,7 @@ class Walk:
     ) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             fixed = {name: w.detach() for name, w in weights.items()}
-            outputs, change = jvp(network, (fixed,), (direction,))
+            outputs, change = jvp(network, (fixed,), (direction,))[:2]
         if any(w.requires_grad for w in weights.values()):
             with torch.enable_grad():
                 outputs = network(weights)
