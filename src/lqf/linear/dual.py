@@ -208,7 +208,8 @@ def _in_place(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 def _in_custom_function() -> bool:
     """Whether a ``forward`` of a custom autograd function is being run."""
-    classes, codes = [torch.autograd.Function], set()
+    classes: list[Any] = [torch.autograd.Function]
+    codes: set[Any] = set()
     while classes:
         classes.extend(classes.pop().__subclasses__())
         codes.update(getattr(c.forward, "__code__", None) for c in classes)

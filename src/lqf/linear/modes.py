@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ def substituted(network: nn.Module, values: Mapping[str, Tensor]) -> Iterator[No
         values: tensors by parameter name.
     """
     named = {id(p): values[n] for n, p in network.named_parameters() if n in values}
-    stores = [s for m in network.modules() for s in (m._parameters, m._buffers)]
+    stores: list[Any] = [s for m in network.modules() for s in (m._parameters, m._buffers)]
     saved = [dict(store) for store in stores]
     try:
         for store in stores:
