@@ -56,7 +56,8 @@ def action(name: str, network: str, resolution: int, batch: int, folded: bool) -
     @cache
     def delta() -> torch.Tensor:
         # Made by the first call, so that the memory of the linear methods contains it.
-        return 1e-3 * torch.randn(linearized.layout.size)
+        generator = torch.Generator().manual_seed(1)
+        return 1e-3 * torch.randn(linearized.layout.size, generator=generator)
 
     weights = {n: p.detach() for n, p in model.named_parameters()}
 
