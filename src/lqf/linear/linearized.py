@@ -6,14 +6,17 @@ running statistics, so that the Jacobian of a sample does not depend on its neig
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vmap
+from torch.func import grad, vmap
 
 from lqf.linear.layout import Layout
+from lqf.linear.modes import differentiable, evaluation, substituted
 from lqf.linear.per_sample import per_sample_rows, treatable
+from lqf.linear.walk import Walk, gradient_slices
 
 
 class Linearized:
@@ -49,77 +52,154 @@ class Linearized:
         self.layout = Layout.of(trained)
         self._trained = dict(trained)
         self._fixed = {n: p.detach() for n, p in parameters.items() if n not in wanted}
-        self._buffers = {n: b.detach() for n, b in network.named_buffers()}
+        self._walk = Walk()
 
     def _call(self, trained: dict[str, Tensor], images: Tensor) -> Tensor:
-        state = {**self._fixed, **self._buffers, **trained}
-        return functional_call(self.network, state, (images,))
+        with substituted(self.network, {**self._fixed, **trained}):
+            return self.network(images)
 
     def _leaves(self) -> dict[str, Tensor]:
-        """Copies of the trained parameters that gradients can be taken by."""
-        return {name: p.clone().requires_grad_() for name, p in self._trained.items()}
+        """The trained parameters, sharing memory, as leaves of a new graph."""
+        return {name: p.detach().requires_grad_() for name, p in self._trained.items()}
 
-    def _evaluate(self) -> _EvaluationMode:
-        return _EvaluationMode(self.network)
+    @contextmanager
+    def _running(self, images: Tensor) -> Iterator[None]:
+        """Everything a network needs to be run and differentiated on these images.
+
+        Raises:
+            ValueError: if the images' precision is not that of the parameters.
+        """
+        first, parameter = next(iter(self._trained.items()))
+        if images.is_floating_point() and images.dtype != parameter.dtype:
+            raise ValueError(
+                f"images are {images.dtype} and parameter {first!r} is {parameter.dtype}; both "
+                "need one precision: convert the images with `.to(dtype)`."
+            )
+        with evaluation(self.network), differentiable(images.device):
+            yield
 
     def outputs(self, images: Tensor) -> Tensor:
         """f0(x), N × C."""
-        with self._evaluate(), torch.no_grad():
+        with self._running(images), torch.no_grad():
             return self._call(self._trained, images)
 
     def jvp(self, images: Tensor, delta: Tensor) -> Tensor:
         """``J δ`` for a flat δ (P), N × C; forward mode, one pass, no graph."""
-        tangent = self.layout.split(delta)
-        with self._evaluate(), torch.no_grad():
-            _, change = jvp(lambda w: self._call(w, images), (self._trained,), (tangent,))
-        return change
+        return self._forward(images, delta, self._trained)[1]
 
-    def vjp(self, images: Tensor, cotangent: Tensor) -> Tensor:
-        """``Jᵀ c`` summed over samples for c (N × C): a flat vector (P)."""
-        trained = self._leaves()
-        with self._evaluate(), torch.enable_grad():
-            outputs = self._call(trained, images)
-        gradients = torch.autograd.grad(outputs, list(trained.values()), cotangent)
-        return torch.cat([g.reshape(-1) for g in gradients])
+    def _forward(
+        self, images: Tensor, delta: Tensor, weights: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """f0, with a graph if the weights require gradients, and ``J δ``; both N × C."""
+        direction = self.layout.split(delta.detach())
+        with self._running(images):
+            return self._walk(lambda w: self._call(w, images), weights, direction)
+
+    def vjp(self, images: Tensor, cotangent: Tensor, out: Tensor | None = None) -> Tensor:
+        """``Jᵀ c`` summed over samples for c (N × C): a flat vector (P).
+
+        Args:
+            images: N × 3 × H × W.
+            cotangent: c, N × C.
+            out: a vector (P) that the result is added to, and that is returned; None for a new one.
+
+        Raises:
+            ValueError: if ``cotangent`` does not have the shape of the outputs.
+        """
+        leaves = self._leaves()
+        with self._running(images), torch.enable_grad():
+            outputs = self._call(leaves, images)
+        return self._backward(outputs, cotangent, leaves, out)
+
+    def _backward(
+        self, outputs: Tensor, cotangent: Tensor, leaves: dict[str, Tensor], out: Tensor | None
+    ) -> Tensor:
+        if cotangent.shape != outputs.shape:
+            raise ValueError(
+                f"the cotangent has shape {tuple(cotangent.shape)}; it needs that of the outputs, "
+                f"{tuple(outputs.shape)}."
+            )
+        add = out is not None
+        if out is None:
+            first = next(iter(leaves.values()))
+            out = torch.empty(self.layout.size, dtype=first.dtype, device=first.device)
+        with gradient_slices(leaves, out, add=add):
+            if outputs.requires_grad:
+                torch.autograd.backward(outputs, cotangent, inputs=list(leaves.values()))
+        return out
 
     def pass_(
-        self, images: Tensor, delta: Tensor, cotangent: Callable[[Tensor], Tensor]
+        self,
+        images: Tensor,
+        delta: Tensor,
+        cotangent: Callable[[Tensor], Tensor],
+        out: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Outputs at δ and the gradient they call for, as one optimisation step needs them.
+
+        The network runs once, carrying tangents beside it; the backward pass is that of the frozen
+        network, so the memory is that of ordinary fine-tuning.
 
         Args:
             images: N × 3 × H × W.
             delta: δ, P.
             cotangent: maps the linearised outputs ``f0 + J δ`` (N × C) to c (N × C).
+            out: a vector (P) that ``Jᵀ c`` is added to, and that is returned; None for a new one.
 
         Returns:
             The linearised outputs (N × C) and ``Jᵀ c`` (P).
+
+        Raises:
+            ValueError: if the cotangent does not have the shape of the outputs.
         """
-        trained = self._leaves()
-        change = self.jvp(images, delta)
-        with self._evaluate(), torch.enable_grad():
-            primal = self._call(trained, images)
-        outputs = primal.detach() + change
-        gradients = torch.autograd.grad(primal, list(trained.values()), cotangent(outputs))
-        return outputs, torch.cat([g.reshape(-1) for g in gradients])
+        outputs, _, gradient = self.product(images, delta, lambda f0, df: cotangent(f0 + df), out)
+        return outputs, gradient
+
+    def product(
+        self,
+        images: Tensor,
+        delta: Tensor,
+        cotangent: Callable[[Tensor, Tensor], Tensor],
+        out: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The pass, for a cotangent of f0 and ``J δ`` apart.
+
+        With ``lambda f0, df: df`` this is a product with the Gauss–Newton matrix (sum form), and
+        nothing is lost to cancellation where ``J δ`` is small beside f0.
+
+        Args:
+            images: N × 3 × H × W.
+            delta: δ, P.
+            cotangent: maps f0 and ``J δ`` (both N × C) to c (N × C).
+            out: a vector (P) that ``Jᵀ c`` is added to, and that is returned; None for a new one.
+
+        Returns:
+            f0 + J δ (N × C), ``J δ`` (N × C) and ``Jᵀ c`` (P).
+
+        Raises:
+            ValueError: if the cotangent does not have the shape of the outputs.
+        """
+        leaves = self._leaves()
+        primal, change = self._forward(images, delta, leaves)
+        base = primal.detach()
+        gradient = self._backward(primal, cotangent(base, change), leaves, out)
+        return base + change, change, gradient
 
     def jacobian(self, images: Tensor, batch: int = 64) -> Tensor:
         """``J`` of every sample, N × C × P; for problems small enough to hold it."""
         C = self.outputs(images[:1]).shape[1]
         result = images.new_empty(len(images), C, self.layout.size)
         layers = treatable(self.network, self.layout.names)
-        for start in range(0, len(images), batch):
-            part = images[start : start + batch]
-            rows = None
-            if layers is not None:
-                with self._evaluate():
-                    rows = per_sample_rows(
-                        lambda part=part: self._call(self._leaves(), part),  # type: ignore[misc]
-                        layers,
-                        self.layout.names,
-                    )
-            result[start : start + batch] = self._vmapped_rows(part, C) if rows is None else rows
+        for part, rows in zip(images.split(batch), result.split(batch), strict=True):
+            if layers is not None and self._written(part, layers, rows):
+                continue
+            rows.copy_(self._vmapped_rows(part, C))
         return result
+
+    def _written(self, images: Tensor, layers: dict[str, nn.Module], rows: Tensor) -> bool:
+        with self._running(images):
+            leaves = self._leaves()
+            return per_sample_rows(lambda: self._call(leaves, images), layers, self.layout, rows)
 
     def _vmapped_rows(self, images: Tensor, classes: int) -> Tensor:
         """J of any network ``torch.func`` can differentiate sample by sample, N × C × P."""
@@ -131,7 +211,7 @@ class Linearized:
             return grad(output)(self._trained)
 
         eye = torch.eye(classes, dtype=images.dtype, device=images.device)
-        with self._evaluate():
+        with self._running(images):
             named = [vmap(one, in_dims=(0, None))(images, row) for row in eye]
         rows = [torch.cat([n[k].flatten(1) for k in self.layout.names], 1) for n in named]
         return torch.stack(rows, 1)
@@ -145,18 +225,3 @@ class Linearized:
             across = [rows @ self.jacobian(o, batch).flatten(0, 1).T for o in others.split(batch)]
             blocks.append(torch.cat(across, 1))
         return torch.cat(blocks)
-
-
-class _EvaluationMode:
-    """Evaluation mode inside the block; every module's own mode after it, whatever happens."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self._network = network
-
-    def __enter__(self) -> None:
-        self._modes = [(module, module.training) for module in self._network.modules()]
-        self._network.eval()
-
-    def __exit__(self, *error: object) -> None:
-        for module, training in self._modes:
-            module.training = training

@@ -2,7 +2,8 @@
 
 For a convolution or a linear layer the derivative by the weight is ``g aᵀ``: the gradient by
 the layer's output times its input (patches).  A batch's backward pass yields g for every sample
-at once, so no per-sample pass is needed; other layers are left to ``torch.func``.
+at once, so no per-sample pass is needed.  A frozen batch norm multiplies g by its normalised
+input.  Other layers are left to ``torch.func``.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional as F
+
+from lqf.linear.layout import Layout
+
+# The input of a layer, and where the gradient by its output is found, for each of its calls.
+Calls = list[tuple[Tensor, GradientEdge]]
 
 
 def treatable(network: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Module] | None:
@@ -20,10 +27,8 @@ def treatable(network: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Module
     layers = {}
     covered = set()
     for path, module in network.named_modules():
-        plain = isinstance(module, nn.Conv2d) and module.groups == 1
-        zeros = plain and module.padding_mode == "zeros" and not isinstance(module.padding, str)
         own = {f"{path}.{n}" if path else n for n, _ in module.named_parameters(recurse=False)}
-        if (zeros or isinstance(module, nn.Linear)) and own & set(names):
+        if _known(module) and own & set(names):
             layers[path] = module
             covered |= own
     # Parameters are named once even if two modules share them; such networks are left alone.
@@ -33,75 +38,101 @@ def treatable(network: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Module
     return layers if set(names) <= covered and not shared else None
 
 
+def _known(module: nn.Module) -> bool:
+    # Exact types: a subclass may compute something else (a re-parametrised weight, say).
+    if type(module) is nn.Conv2d:
+        plain = module.groups == 1 and module.padding_mode == "zeros"
+        return plain and not isinstance(module.padding, str)
+    if type(module) is nn.BatchNorm2d:
+        return module.running_mean is not None
+    return type(module) is nn.Linear
+
+
 @contextmanager
-def _records(layers: dict[str, nn.Module]) -> Iterator[dict[str, list[tuple[Tensor, Tensor]]]]:
-    """Inputs and outputs of each call of each layer, while the block runs."""
-    seen: dict[str, list[tuple[Tensor, Tensor]]] = {path: [] for path in layers}
+def _records(layers: dict[str, nn.Module]) -> Iterator[dict[str, Calls]]:
+    """What each call of each layer saw, while the block runs."""
+    seen: dict[str, Calls] = {path: [] for path in layers}
 
     def recorder(path: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-            seen[path].append((inputs[0].detach(), output))
+            # The edge, not the output: an activation in place would put itself between the two.
+            seen[path].append((inputs[0].detach(), get_gradient_edge(output)))
 
         return hook
 
-    handles = [layer.register_forward_hook(recorder(path)) for path, layer in layers.items()]
+    handles = []
     try:
+        for path, layer in layers.items():
+            handles.append(layer.register_forward_hook(recorder(path)))
         yield seen
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _patches(layer: nn.Module, inputs: Tensor) -> Tensor:
-    """What each weight entry multiplies, N × inputs × S."""
-    if isinstance(layer, nn.Conv2d):
-        return F.unfold(
-            inputs,
-            layer.kernel_size,
-            layer.dilation,
-            layer.padding,
-            layer.stride,  # type: ignore[arg-type]
-        )
-    return inputs.reshape(len(inputs), -1, inputs.shape[-1]).transpose(1, 2)
+def _multiplied(layer: nn.Module, inputs: Tensor) -> Tensor:
+    """What the weight multiplies: N × S × inputs, or N × channels × S for a batch norm."""
+    if isinstance(layer, nn.BatchNorm2d):
+        mean, var = layer.running_mean, layer.running_var
+        return F.batch_norm(inputs, mean, var, None, None, False, 0.0, layer.eps).flatten(2)
+    if not isinstance(layer, nn.Conv2d):
+        return inputs.reshape(len(inputs), -1, inputs.shape[-1])
+    if layer.kernel_size == (1, 1) and layer.padding == (0, 0):
+        down, across = layer.stride
+        return inputs[:, :, ::down, ::across].flatten(2).mT
+    size, dilation, padding, stride = (
+        layer.kernel_size,
+        layer.dilation,
+        layer.padding,
+        layer.stride,
+    )
+    return F.unfold(inputs, size, dilation, padding, stride).mT  # type: ignore[arg-type]
 
 
-def _cotangents(layer: nn.Module, gradient: Tensor) -> Tensor:
+def _by_weight(layer: nn.Module, g: Tensor, multiplied: Tensor) -> Tensor:
+    """Per-sample gradients by the weight, N × entries; g is N × outputs × S."""
+    if isinstance(layer, nn.BatchNorm2d):
+        return (g * multiplied).sum(2)
+    return torch.bmm(g, multiplied).flatten(1)
+
+
+def _positions_last(layer: nn.Module, gradient: Tensor) -> Tensor:
     """Gradient by the layer's output, N × outputs × S."""
-    if isinstance(layer, nn.Conv2d):
-        return gradient.flatten(2)
-    return gradient.reshape(len(gradient), -1, gradient.shape[-1]).transpose(1, 2)
+    if isinstance(layer, nn.Linear):
+        return gradient.reshape(len(gradient), -1, gradient.shape[-1]).mT
+    return gradient.flatten(2)
 
 
 def per_sample_rows(
-    call: Callable[[], Tensor],
-    layers: dict[str, nn.Module],
-    names: tuple[str, ...],
-) -> Tensor | None:
-    """J of one batch, N × C × P.
+    call: Callable[[], Tensor], layers: dict[str, nn.Module], layout: Layout, rows: Tensor
+) -> bool:
+    """Write J of one batch.
 
     Args:
         call: runs the network on the batch, with gradients by its parameters enabled.
         layers: the layers that hold the trained parameters, by path.
-        names: the trained parameters, in the order of δ.
+        layout: the trained parameters.
+        rows: N × C × P, overwritten.
 
     Returns:
-        The rows, or None if a layer ran more than once or not at all.
+        Whether it was done: not if a layer ran more than once or not at all.
     """
     with _records(layers) as seen, torch.enable_grad():
         outputs = call()
     if any(len(calls) != 1 for calls in seen.values()):
-        return None
+        return False
     records = {path: calls[0] for path, calls in seen.items()}
-    patches = {path: _patches(layers[path], inputs) for path, (inputs, _) in records.items()}
-    targets = [output for _, output in records.values()]
-    rows = []
+    multiplied = {path: _multiplied(layers[path], inputs) for path, (inputs, _) in records.items()}
+    edges = [edge for _, edge in records.values()]
+    places = dict(zip(layout.names, rows.split(layout.sizes, 2), strict=True))
     for c in range(outputs.shape[1]):
-        gradients = torch.autograd.grad(outputs[:, c].sum(), targets, retain_graph=True)
-        named: dict[str, Tensor] = {}
+        gradients = torch.autograd.grad(outputs[:, c].sum(), edges, retain_graph=True)
         for path, gradient in zip(records, gradients, strict=True):
-            g = _cotangents(layers[path], gradient)
+            g = _positions_last(layers[path], gradient)
             prefix = f"{path}." if path else ""
-            named[f"{prefix}weight"] = g @ patches[path].transpose(1, 2)
-            named[f"{prefix}bias"] = g.sum(2)
-        rows.append(torch.cat([named[name].flatten(1) for name in names], 1))
-    return torch.stack(rows, 1)
+            if f"{prefix}weight" in places:
+                row = _by_weight(layers[path], g, multiplied[path])
+                places[f"{prefix}weight"][:, c] = row
+            if f"{prefix}bias" in places:
+                places[f"{prefix}bias"][:, c] = g.sum(2)
+    return True

@@ -1,0 +1,1 @@
+"""Speed and memory beside the alternatives: ``python -m benchmarks.run NAME``."""

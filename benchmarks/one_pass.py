@@ -1,0 +1,136 @@
+"""One LQF pass (Jδ and Jᵀc) beside an ordinary fine-tuning step and the other ways to do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+from torch.func import functional_call, jvp
+from torch.nn import functional as F
+
+from benchmarks.machine import peak_memory, ratio, side_by_side
+from lqf.linear import Linearized
+from lqf.networks import fold_batch_norm
+
+CLASSES = 37
+# Network, resolution, batch.
+CASES = [("resnet18", 64, 32), ("resnet50", 96, 16)]
+SMALL = [("resnet18", 32, 4)]
+ACTIONS = {
+    "pass": "LQF pass",
+    "step": "ordinary step, batch norm frozen",
+    "step_train": "ordinary step, batch norm training",
+    "through": "differentiating through torch.func.jvp",
+    "twice": "torch.func.jvp, then forward and backward",
+    "jvp": "Jδ alone",
+    "forward": "f0 alone",
+}
+TITLE = "One pass: Jδ and Jᵀc of one batch"
+# Ratio -> (numerator, denominator, kind, what to reach).
+TARGETS = {
+    "time / ordinary step": ("pass", "step", "time", 1.5),
+    "time / ordinary step, batch norm training": ("pass", "step_train", "time", 1.5),
+    "time / through jvp": ("pass", "through", "time", 0.9),
+    "time / jvp and second forward": ("pass", "twice", "time", None),
+    "memory / ordinary step": ("pass", "step", "memory", 1.1),
+    "memory / through jvp": ("pass", "through", "memory", 0.65),
+}
+
+
+def action(name: str, network: str, resolution: int, batch: int, folded: bool) -> Callable[[], Any]:
+    """Prepare one of the actions."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    model: nn.Module = models.get_model(network, weights=None, num_classes=CLASSES).eval()
+    images = torch.randn(batch, 3, resolution, resolution)
+    labels = torch.arange(batch) % CLASSES
+    plain = model
+    if folded:
+        model = fold_batch_norm(model)
+    linearized = Linearized(model)
+
+    @cache
+    def delta() -> torch.Tensor:
+        # Made by the first call, so that the memory of the linear methods contains it.
+        generator = torch.Generator().manual_seed(1)
+        return 1e-3 * torch.randn(linearized.layout.size, generator=generator)
+
+    weights = {n: p.detach() for n, p in model.named_parameters()}
+
+    def loss_gradient(outputs: torch.Tensor) -> torch.Tensor:
+        return (outputs - 15.0 * F.one_hot(labels, CLASSES)) / batch
+
+    def step(trained: nn.Module, training: bool) -> None:
+        trained.train(training)
+        trained.zero_grad(set_to_none=True)
+        F.cross_entropy(trained(images), labels).backward()
+        trained.eval()
+
+    def outputs(w: dict[str, torch.Tensor]) -> Any:
+        return functional_call(model, w, (images,))
+
+    def through() -> torch.Tensor:
+        leaf = delta().clone().requires_grad_()
+        base, change = jvp(outputs, (weights,), (linearized.layout.split(leaf),))[:2]
+        (base + change).backward(loss_gradient((base + change).detach()))
+        return leaf.grad  # type: ignore[return-value]
+
+    def twice() -> torch.Tensor:
+        with torch.no_grad():
+            base, change = jvp(outputs, (weights,), (linearized.layout.split(delta()),))[:2]
+        return linearized.vjp(images, loss_gradient(base + change))
+
+    actions: dict[str, Callable[[], Any]] = {
+        "pass": lambda: linearized.pass_(images, delta(), loss_gradient)[1],
+        "step": lambda: step(model, False),
+        # A network whose batch norm is folded is compared with the network fine-tuning starts from.
+        "step_train": lambda: step(plain, True),
+        "through": through,
+        "twice": twice,
+        "jvp": lambda: linearized.jvp(images, delta()),
+        "forward": lambda: linearized.outputs(images),
+    }
+    return actions[name]
+
+
+def measure(rounds: int = 15, small: bool = False) -> list[dict[str, Any]]:
+    """Rows of results, one a network and form of batch norm."""
+    rows = []
+    for network, resolution, batch in SMALL if small else CASES:
+        for folded in (True, False):
+            case = (network, resolution, batch, folded)
+            actions = {name: action(name, *case) for name in ACTIONS}
+            seconds = side_by_side(actions, rounds)
+            alike = actions["pass"](), actions["through"]()
+            difference = float((alike[0] - alike[1]).norm() / alike[1].norm())
+            memory = {
+                name: peak_memory(action, name, *case)
+                for name in ("pass", "step", "step_train", "through", "twice")
+            }
+            ratios = {}
+            for label, (numerator, denominator, kind, _) in TARGETS.items():
+                of_memory = memory[numerator] / memory[denominator]
+                of_time = ratio(seconds, numerator, denominator)
+                ratios[label] = of_time if kind == "time" else of_memory
+            rows.append(
+                {
+                    "case": f"{network}@{resolution}, batch {batch}, batch norm "
+                    + ("folded" if folded else "frozen"),
+                    "seconds": seconds,
+                    "peak_bytes": memory,
+                    "ratios": ratios,
+                    # (F + 2F + B) / (F + B): one tangent is two convolutions a convolution.
+                    "floor": 1 + 2 * ratio(seconds, "forward", "step"),
+                    "relative_difference_of_gradients": difference,
+                }
+            )
+    return rows
+
+
+def targets() -> dict[str, float | None]:
+    """What each ratio is to reach, None where nothing was set."""
+    return {label: target for label, (*_, target) in TARGETS.items()}
