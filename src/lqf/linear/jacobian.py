@@ -121,18 +121,15 @@ class RowSpace:
 
     def __init__(self, jacobian: DenseJacobian) -> None:
         gram = jacobian.gram().double()
+        rounding = 32 * torch.finfo(jacobian.matrix.dtype).eps
         factor, failed = torch.linalg.cholesky_ex(gram)
-        if not failed:
-            rows, basis = (
-                factor,
-                torch.linalg.solve_triangular(
-                    factor.T, torch.eye(len(gram), dtype=gram.dtype, device=gram.device), upper=True
-                ),
-            )
+        pivots = factor.diagonal().square()
+        if not failed and pivots.min() > rounding * gram.diagonal().max():
+            identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+            rows, basis = factor, torch.linalg.solve_triangular(factor.T, identity, upper=True)
         else:
             # Rows that depend on each other: K = U S² Uᵀ, kept where S² is above rounding.
             eigenvalues, U = torch.linalg.eigh(gram)
-            rounding = len(eigenvalues) * torch.finfo(jacobian.matrix.dtype).eps
             kept = eigenvalues > eigenvalues[-1] * rounding
             scale = eigenvalues[kept].sqrt()
             rows, basis = U[:, kept] * scale, U[:, kept] / scale

@@ -14,7 +14,6 @@ from lqf.linear import (
     Linearized,
     NetworkJacobian,
     RowSpace,
-    SampleRows,
 )
 
 N, C, P = 5, 3, 7
@@ -45,15 +44,6 @@ def test_gram_and_selection() -> None:
     flat = matrix.reshape(-1, P)
     torch.testing.assert_close(jacobian.gram(), flat @ flat.T)
     agree(jacobian.select(torch.tensor([3, 1])), matrix[[3, 1]])
-
-
-def test_sample_rows() -> None:
-    matrix, chosen = random(N, C, P), torch.tensor([4, 0, 2])
-    rows = SampleRows(DenseJacobian(matrix, random(N, C)), chosen)
-    agree(rows, matrix[chosen])
-    torch.testing.assert_close(rows.base, random(N, C)[chosen])
-    delta = random(P)
-    torch.testing.assert_close(rows.forward(delta, torch.tensor([1])), matrix[[0]] @ delta)
 
 
 @pytest.mark.parametrize("dependent", [False, True])
