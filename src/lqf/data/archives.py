@@ -8,6 +8,7 @@ a file that is not whole.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from typing import Any
 
 from lqf.data import pins
 from lqf.data.published import File, Published
-from lqf.data.verify import digest_of, verify
+from lqf.data.verify import WrongFile, digest_of, verify
 
 MANIFEST = "archives.json"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -166,8 +168,20 @@ def _on_disk(
 
 
 def _local(name: str, file: File, places: Sequence[Path]) -> Obtained | None:
+    """Return the copy that is on disk, if there is one.
+
+    Raises:
+        WrongFile: If it is not the file that is meant.
+    """
     for path in candidates(name, file, places):
-        verify(path, file, str(path))
+        try:
+            verify(path, file, str(path))
+        except WrongFile as error:
+            if path.parent.name == name:
+                raise WrongFile(f"{error} Replace this copy, or remove it.") from None
+            # Several data sets call a file images.tgz; in a common folder this may be another's.
+            _LOG.warning("%s It is not used.", error)
+            continue
         sha256 = file.sha256 or digest_of(path)
         return Obtained(file, path, "local", sha256)
     return None
