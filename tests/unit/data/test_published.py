@@ -22,7 +22,7 @@ from lqf.data.published_reader import read
 
 CATALOGUE = read()
 SIZE = 16
-FULL = {"chest_xray", "oxford_pets", "flowers102"}
+FULL = {"chest_xray", "oxford_pets", "flowers102", "cub200_2010"}
 # What is left out, and how many: everything else must be there.
 LEFT_OUT = {
     "caltech256": {
