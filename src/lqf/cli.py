@@ -34,10 +34,9 @@ def _parser() -> argparse.ArgumentParser:
         for name in names:
             sub.add_argument(f"--{name}", type=Path, required=True)
 
-    sub = command("prepare", "render or read a data set into its packed form", _prepare)
-    sub.add_argument("--name", required=True)
-    paths(sub, "output")
-    settings(sub)
+    from lqf.data import cli as data
+
+    data.register(command, settings)
 
     sub = command("pretrain", "train the demo backbone on its source task", _pretrain)
     sub.add_argument("--activation", choices=("relu", "leaky_relu"), required=True)
@@ -91,12 +90,6 @@ def _json(text: str) -> Any:
         return json.loads(source)
     except json.JSONDecodeError as error:
         raise argparse.ArgumentTypeError(f"is not JSON: {error}") from None
-
-
-def _prepare(options: argparse.Namespace) -> None:
-    from lqf.data.prepare import prepare
-
-    prepare(options.name, options.output, options.settings["image_size"])
 
 
 def _pretrain(options: argparse.Namespace) -> None:

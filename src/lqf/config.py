@@ -128,6 +128,7 @@ def resolve(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     }
     resolved.setdefault("methods", {})
     resolved.setdefault("data_folder", None)
+    resolved.setdefault("archives_folder", None)
     resolved.setdefault("seeds_together", False)
     resolved.setdefault("device", "auto")
     return resolved

@@ -3,6 +3,8 @@
 
 # Render or decode a data set and split it.
 rule prepare:
+    input:
+        archives_of,
     output:
         images=f"{DATA}/{{dataset}}/images.npy",
         index=f"{DATA}/{{dataset}}/index.csv",
@@ -18,9 +20,15 @@ rule prepare:
     priority: 100
     conda:
         "../../environment.yml"
+    threads: lambda wildcards: workflow.cores if wildcards.dataset in PUBLISHED else 1
     params:
         folder=lambda wildcards, output: Path(output.images).parent,
+        archives=lambda wildcards: (
+            f"--archives {ARCHIVES}/{wildcards.dataset} --catalogue {shlex.quote(str(CATALOGUE))}"
+            if wildcards.dataset in PUBLISHED
+            else ""
+        ),
         settings=settings.dumps({"image_size": CONFIG["image_size"]}),
     shell:
         "python -m lqf prepare --name {wildcards.dataset} --output {params.folder}"
-        " --settings {params.settings:q} --log {log}"
+        " {params.archives} --workers {threads} --settings {params.settings:q} --log {log}"

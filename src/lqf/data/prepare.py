@@ -7,13 +7,7 @@ class, label, split, source, sha256 of its pixels), ``dataset.json`` (what it is
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import json
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,9 +18,8 @@ from lqf.data import catalogue
 from lqf.data.build import Sample, build, count
 from lqf.data.catalogue import SPLITS, DatasetSpec
 from lqf.data.contact_sheet import contact_sheet
+from lqf.data.folder import check_replaceable, replacing, write_description, write_index
 
-FILES = ("images.npy", "index.csv", "dataset.json", "contact_sheet.png")
-COLUMNS = ("row", "class", "label", "split", "source", "sha256")
 SMALLEST_IMAGE, LARGEST_IMAGE = 16, 256
 
 
@@ -51,19 +44,13 @@ def prepare(name: str, folder: Path | str, image_size: int = 24) -> None:
             f"image_size is {image_size!r}: choose a whole number of pixels from {SMALLEST_IMAGE} "
             f"to {LARGEST_IMAGE}."
         )
-    folder = Path(folder).resolve()
-    _check_replaceable(folder)
+    check_replaceable(Path(folder).resolve())
     samples = list(tqdm(build(spec, image_size), total=count(spec), desc=name, unit="image"))
     digests = [hashlib.sha256(sample.image.tobytes()).hexdigest() for sample in samples]
     check(spec, samples, digests)
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with replacing(folder) as partial:
         _write(partial, spec, image_size, samples, digests)
-        _replace(folder, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def check(spec: DatasetSpec, samples: Sequence[Sample], digests: Sequence[str]) -> None:
@@ -97,32 +84,19 @@ def check(spec: DatasetSpec, samples: Sequence[Sample], digests: Sequence[str]) 
             )
 
 
-def _check_replaceable(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file: name a folder to write the data set to.")
-    strangers = sorted({file.name for file in folder.glob("*")} - set(FILES))
-    if strangers:
-        raise ValueError(
-            f"the folder {folder} holds {strangers[0]!r}, which is not part of a data set: name a "
-            "new folder, because its whole content would be replaced."
-        )
-
-
 def _write(
     folder: Path, spec: DatasetSpec, size: int, samples: Sequence[Sample], digests: Sequence[str]
 ) -> None:
     images = np.stack([sample.image for sample in samples])
     np.save(folder / "images.npy", images)
 
-    lines = io.StringIO(newline="")
-    writer = csv.writer(lines, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row, (sample, digest) in enumerate(zip(samples, digests, strict=True)):
-        name = spec.classes[sample.label]
-        writer.writerow([row, name, sample.label, sample.split, sample.source, digest])
-    index = lines.getvalue().encode()
-    (folder / "index.csv").write_bytes(index)
-
+    write_index(
+        folder,
+        (
+            (spec.classes[one.label], one.label, one.split, one.source, digest)
+            for one, digest in zip(samples, digests, strict=True)
+        ),
+    )
     description = {
         "name": spec.name,
         "title": spec.title,
@@ -134,13 +108,8 @@ def _write(
         "images": {s: sum(sample.split == s for sample in samples) for s in SPLITS},
         "seed": spec.seed,
         "paper": spec.paper,
-        "sha256": {
-            "images.npy": hashlib.sha256((folder / "images.npy").read_bytes()).hexdigest(),
-            "index.csv": hashlib.sha256(index).hexdigest(),
-        },
     }
-    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
-    (folder / "dataset.json").write_text(text, encoding="utf-8")
+    write_description(folder, description)
 
     groups: list[list[int]] = [[] for _ in spec.classes]
     for row, sample in enumerate(samples):
@@ -149,22 +118,3 @@ def _write(
     title = f"{spec.title}: {len(spec.classes)} classes, {len(samples)} images"
     sheet = contact_sheet(title, [images[rows] for rows in groups], spec.classes)
     sheet.save(folder / "contact_sheet.png", optimize=True)
-
-
-def _replace(folder: Path, partial: Path) -> None:
-    # mkdtemp lets only the owner in; give the folder what any other new folder would get.
-    umask = os.umask(0)
-    os.umask(umask)
-    partial.chmod(0o777 & ~umask)
-    if not folder.exists() or not any(folder.iterdir()):
-        partial.replace(folder)
-        return
-    # An earlier version is kept until the new one is in place.
-    earlier = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    folder.replace(earlier)
-    try:
-        partial.replace(folder)
-    except OSError:
-        earlier.replace(folder)
-        raise
-    shutil.rmtree(earlier)

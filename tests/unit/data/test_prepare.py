@@ -9,7 +9,8 @@ import pytest
 from lqf.data import catalogue
 from lqf.data import prepare as module
 from lqf.data.build import Sample
-from lqf.data.prepare import COLUMNS, FILES, check, prepare
+from lqf.data.folder import COLUMNS, FILES
+from lqf.data.prepare import check, prepare
 
 
 @pytest.fixture

@@ -1,0 +1,130 @@
+"""The sub-commands that deal with data: prepare, download, datasets."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+Command = Callable[[str, str, Callable[[argparse.Namespace], None]], Any]
+
+
+def register(command: Command, settings: Callable[[Any], None]) -> None:
+    """Add the sub-commands to a parser.
+
+    Args:
+        command: Makes a sub-command of a name, a help text and what it runs.
+        settings: Adds the argument --settings.
+    """
+    sub = command("prepare", "render or decode a data set into its packed form", _prepare)
+    sub.add_argument("--name", required=True, help="name in the demo, the catalogue, or own data")
+    sub.add_argument("--output", type=Path, required=True, help="folder for the packed form")
+    sub.add_argument("--archives", type=Path, help="what `download` left (data sets of the paper)")
+    sub.add_argument("--workers", type=int, help="processes that decode (default: every core)")
+    sub.add_argument("--catalogue", type=Path, help="default: config/datasets.yaml")
+    settings(sub)
+
+    sub = command("download", "get the archives of a data set of the paper, verified", _download)
+    sub.add_argument("--name", required=True)
+    sub.add_argument("--output", type=Path, required=True, help="folder for the archives")
+    sub.add_argument("--offline", action="store_true", help="use only what is on disk")
+    sub.add_argument("--attempts", type=int, default=6, help="attempts at each address")
+    _places(sub)
+
+    sub = command("datasets", "list the data sets of the paper, or check what is here", _datasets)
+    sub.add_argument("action", nargs="?", choices=("list", "check"), default="list")
+    sub.add_argument("name", nargs="?", help="the data set to check")
+    sub.add_argument("--archives", type=Path, default=Path("archives"))
+    sub.add_argument("--data", type=Path, default=Path("data", "paper"))
+    _places(sub)
+
+
+def _places(sub: Any) -> None:
+    sub.add_argument("--catalogue", type=Path, help="default: config/datasets.yaml")
+    sub.add_argument(
+        "--local",
+        type=Path,
+        action="append",
+        default=[],
+        help="folder with archives that are already here (as LQF_DATA)",
+    )
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    _stop_cleanly()
+    settings = options.settings
+    size = settings["image_size"]
+    if (own := settings.get("own")) is not None:
+        from lqf.data.own import OwnData, prepare_own
+
+        prepare_own(options.name, OwnData.read(own), options.output, size, workers=options.workers)
+        return
+    from lqf.data import catalogue
+
+    if options.name in catalogue.DEMO:
+        from lqf.data.prepare import prepare
+
+        prepare(options.name, options.output, size)
+        return
+    from lqf.data.prepare_published import prepare_published
+    from lqf.data.published_reader import read
+
+    dataset = read(options.catalogue).get(options.name)
+    archives = options.archives or Path("archives", options.name)
+    prepare_published(dataset, archives, options.output, size, workers=options.workers)
+
+
+def _download(options: argparse.Namespace) -> None:
+    _stop_cleanly()
+    from lqf.data import pins
+    from lqf.data.archives import local_folders, obtain
+    from lqf.data.published_reader import default_path, read
+
+    path = options.catalogue or default_path()
+    obtain(
+        read(path).get(options.name),
+        options.output,
+        local=local_folders(options.local),
+        lock=pins.lock_file(path),
+        attempts=options.attempts,
+        offline=options.offline,
+    )
+
+
+def _datasets(options: argparse.Namespace) -> None:
+    from lqf.data import pins, status
+    from lqf.data.archives import local_folders
+    from lqf.data.published_reader import default_path, read
+
+    path = options.catalogue or default_path()
+    catalogue = read(path)
+    local = local_folders(options.local)
+    if options.action == "list":
+        for line in status.overview(catalogue, options.archives, local, options.data):
+            print(line)
+        return
+    if options.name is None:
+        raise ValueError(f"name the data set to check, one of {', '.join(catalogue.datasets)}.")
+    dataset = catalogue.get(options.name)
+    lines, missing = status.check(dataset, options.archives, local, pins.lock_file(path))
+    for line in lines:
+        print(line)
+    if missing:
+        raise ValueError(
+            f"{dataset.name!r} lacks the part {' and '.join(map(repr, missing))}: run `python -m lqf "
+            f"download --name {dataset.name} --output {options.archives / dataset.name}`, or put the "
+            "files into that folder or one that LQF_DATA names."
+        )
+
+
+def _stop_cleanly() -> None:
+    """Let a termination remove what is half written, as an interruption from the keyboard does."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)

@@ -1,0 +1,110 @@
+"""The folder of a prepared data set: its files, and how a new version takes the place of an old one."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+FILES = ("images.npy", "index.csv", "dataset.json", "contact_sheet.png")
+COLUMNS = ("row", "class", "label", "split", "source", "sha256")
+
+
+@contextmanager
+def replacing(folder: Path | str) -> Iterator[Path]:
+    """Write a data set beside its folder and put it in place by renaming, all of it or nothing.
+
+    Args:
+        folder: Where the data set goes; an earlier version in it is replaced.
+
+    Yields:
+        An empty folder to write to. It is gone afterwards, whatever happens.
+
+    Raises:
+        ValueError: If the folder holds anything that is not part of a data set.
+    """
+    folder = Path(folder).resolve()
+    check_replaceable(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield partial
+        _replace(folder, partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuse a folder whose content is not ours to replace.
+
+    Args:
+        folder: Where a data set is to go.
+
+    Raises:
+        ValueError: If it is a file, or holds anything that is not part of a data set.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name a folder to write the data set to.")
+    strangers = sorted({file.name for file in folder.glob("*")} - set(FILES))
+    if strangers:
+        raise ValueError(
+            f"the folder {folder} holds {strangers[0]!r}, which is not part of a data set: name a "
+            "new folder, because its whole content would be replaced."
+        )
+
+
+def write_index(folder: Path, rows: Iterable[tuple[str, int, str, str, str]]) -> None:
+    """Write index.csv.
+
+    Args:
+        folder: Where to write.
+        rows: Class, label, split, source and sha256 of each image, in the order of the array.
+    """
+    lines = io.StringIO(newline="")
+    writer = csv.writer(lines, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row, values in enumerate(rows):
+        writer.writerow([row, *values])
+    (folder / "index.csv").write_bytes(lines.getvalue().encode())
+
+
+def write_description(folder: Path, description: Mapping[str, Any]) -> None:
+    """Write dataset.json, with the digests of the array and of the index added.
+
+    Args:
+        folder: Where images.npy and index.csv are.
+        description: What the data set is.
+    """
+    digests = {}
+    for name in FILES[:2]:
+        with (folder / name).open("rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    text = json.dumps({**description, "sha256": digests}, indent=2, ensure_ascii=False)
+    (folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _replace(folder: Path, partial: Path) -> None:
+    # mkdtemp lets only the owner in; give the folder what any other new folder would get.
+    umask = os.umask(0)
+    os.umask(umask)
+    partial.chmod(0o777 & ~umask)
+    if not folder.exists() or not any(folder.iterdir()):
+        partial.replace(folder)
+        return
+    # An earlier version is kept until the new one is in place.
+    earlier = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    folder.replace(earlier)
+    try:
+        partial.replace(folder)
+    except OSError:
+        earlier.replace(folder)
+        raise
+    shutil.rmtree(earlier)

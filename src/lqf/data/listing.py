@@ -1,0 +1,235 @@
+"""What a data set consists of before any image is decoded: files, labels and splits."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from lqf.data.catalogue import SPLITS, Split
+from lqf.data.published import Published, SplitRule
+
+
+class WrongListing(ValueError):
+    """The files are not those that the catalogue describes; the message names the class."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One image.
+
+    Attributes:
+        path: Where it is, relative to the folder of unpacked archives, with ``/``.
+        label: Index into the classes.
+        split: The split it belongs to, or None before it is drawn.
+    """
+
+    path: str
+    label: int
+    split: Split | None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All images of a data set.
+
+    Attributes:
+        classes: Class names.
+        entries: The images.
+        found: Images that were there, dropped and unlisted ones included.
+        left_out: Why images were left out -> how many.
+    """
+
+    classes: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    found: int
+    left_out: Mapping[str, int] = field(default_factory=dict)
+
+
+def draw(listing: Listing, rule: SplitRule, source: Split | None, target: Split) -> Listing:
+    """Move images into another split.
+
+    The order of the draw is that of sha256(seed/path), so it depends on nothing but names.
+
+    Args:
+        listing: The images.
+        rule: per_class: all but `train` images of every class are moved; fraction: about `test` of
+            every class, and at least one. With a group, files that share it move together.
+        source: The split to take from.
+        target: The split to move to.
+
+    Returns:
+        A new listing.
+    """
+    pool = [entry for entry in listing.entries if entry.split == source]
+    numbers = Counter(entry.label for entry in pool)
+    wanted = {
+        label: number - rule.train
+        if rule.rule == "per_class"
+        else max(1, round(rule.test * number))
+        for label, number in numbers.items()
+    }
+    groups: dict[str, list[Entry]] = {}
+    for entry in pool:
+        groups.setdefault(_group(entry.path, rule.group), []).append(entry)
+    taken: Counter[int] = Counter()
+    moved: set[str] = set()
+    for key in sorted(groups, key=lambda key: _place(rule.seed, key)):
+        labels = Counter(entry.label for entry in groups[key])
+        # A group goes where its most frequent class still has room.
+        first = min(labels, key=lambda label: (-labels[label], label))
+        if taken[first] < wanted[first]:
+            taken.update(labels)
+            moved.update(entry.path for entry in groups[key])
+    entries = tuple(
+        replace(entry, split=target) if entry.path in moved else entry for entry in listing.entries
+    )
+    return replace(listing, entries=entries)
+
+
+def assign(listing: Listing, dataset: Published) -> Listing:
+    """Give every image its split: official or drawn, then the validation images.
+
+    Args:
+        listing: The images; those of an official split have it already.
+        dataset: The catalogue's entry.
+
+    Returns:
+        A listing without an image that has no split.
+
+    Raises:
+        WrongListing: If the numbers are not those of the catalogue.
+    """
+    if dataset.split.rule != "official":
+        listing = draw(listing, dataset.split, None, "test")
+        rest = (replace(one, split=one.split or "train") for one in listing.entries)
+        listing = replace(listing, entries=tuple(rest))
+    check_numbers(listing, dataset)
+    if dataset.validation is not None:
+        listing = draw(listing, dataset.validation, "train", "val")
+    return check_filled(listing, dataset.name)
+
+
+def check_numbers(listing: Listing, dataset: Published) -> None:
+    """Compare the numbers of images with the catalogue.
+
+    Args:
+        listing: The images, with the official splits.
+        dataset: The catalogue's entry.
+
+    Raises:
+        WrongListing: If one differs; the message names the class if it can.
+    """
+    name = dataset.name
+    if len(listing.classes) != dataset.classes:
+        raise WrongListing(
+            f"data set {name!r} has {len(listing.classes)} classes, but the catalogue says "
+            f"{dataset.classes}."
+        )
+    counts = Counter((entry.split, entry.label) for entry in listing.entries)
+    for split, allowed in dataset.per_class.items():
+        for label, class_name in enumerate(listing.classes):
+            low, high = (
+                (allowed[class_name], allowed[class_name])
+                if isinstance(allowed, Mapping)
+                else allowed
+            )
+            number = counts[split, label]
+            if not low <= number <= high:
+                wanted = str(low) if low == high else f"{low} to {high}"
+                raise WrongListing(
+                    f"class {class_name!r} of data set {name!r} has {number} images in split "
+                    f"{split!r}, but the catalogue says {wanted}."
+                )
+    totals = Counter(entry.label for entry in listing.entries)
+    for class_name, total in dataset.class_totals.items():
+        number = totals[listing.classes.index(class_name)] if class_name in listing.classes else 0
+        if number != total:
+            raise WrongListing(
+                f"class {class_name!r} of data set {name!r} has {number} images, but the catalogue "
+                f"says {total}."
+            )
+    for split, wanted_number in dataset.images.items():
+        number = sum(count for (one, _), count in counts.items() if one == split)
+        if wanted_number is not None and number != wanted_number:
+            raise WrongListing(
+                f"data set {name!r} has {number} images in split {split!r}, but the catalogue says "
+                f"{wanted_number} (classes have {_spread(counts, split, listing.classes)})."
+            )
+    if dataset.found is not None and listing.found != dataset.found:
+        raise WrongListing(
+            f"the archives of data set {name!r} hold {listing.found} images, but the catalogue says "
+            f"{dataset.found}."
+        )
+
+
+def check_filled(listing: Listing, name: str) -> Listing:
+    """Refuse a data set with a class that has no image in a split.
+
+    Args:
+        listing: The images with their splits.
+        name: Name of the data set.
+
+    Returns:
+        The same listing.
+
+    Raises:
+        WrongListing: If a class is empty somewhere, or a file appears twice.
+    """
+    counts = Counter((entry.split, entry.label) for entry in listing.entries)
+    for split in SPLITS:
+        for label, class_name in enumerate(listing.classes):
+            if not counts[split, label]:
+                raise WrongListing(
+                    f"class {class_name!r} of data set {name!r} has no image in split {split!r}: "
+                    "every class needs at least one in each."
+                )
+    paths = Counter(entry.path for entry in listing.entries)
+    if len(paths) != len(listing.entries):
+        twice = min(path for path, number in paths.items() if number > 1)
+        raise WrongListing(f"data set {name!r} lists {twice!r} more than once.")
+    return listing
+
+
+def class_names(keys: Sequence[str], display: Callable[[str], str]) -> tuple[str, ...]:
+    """Make names of classes readable, if they stay distinct.
+
+    Args:
+        keys: What identifies the classes.
+        display: Makes a name of a key.
+
+    Returns:
+        The names; the keys themselves if two names were the same.
+    """
+    names = tuple(display(key) for key in keys)
+    return names if len(set(names)) == len(names) and all(names) else tuple(keys)
+
+
+def ordered(entries: Iterable[Entry]) -> list[Entry]:
+    """Sort images: by split, then by name.
+
+    Args:
+        entries: Images that have a split.
+
+    Returns:
+        Them, in the order of the rows of the packed array.
+    """
+    rank = {split: number for number, split in enumerate(SPLITS)}
+    return sorted(entries, key=lambda one: (rank[one.split or "train"], one.label, one.path))
+
+
+def _place(seed: int, key: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{key}".encode()).digest()
+
+
+def _group(path: str, pattern: str | None) -> str:
+    found = re.match(pattern, path.rsplit("/", 1)[-1]) if pattern is not None else None
+    return found[1] if found else path
+
+
+def _spread(counts: Counter[tuple[Split | None, int]], split: Split, names: Sequence[str]) -> str:
+    per_class = sorted((counts[split, label], name) for label, name in enumerate(names))
+    (low, least), (high, most) = per_class[0], per_class[-1]
+    return f"from {low}, {least!r}, to {high}, {most!r}"

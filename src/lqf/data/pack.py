@@ -1,0 +1,153 @@
+"""Decode the images of a listing into one array on disk, with all cores and constant memory.
+
+Rows are written straight to their place in images.npy, so neither this process nor a worker ever
+holds more than one batch of images, and the result does not depend on which worker was first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from lqf.data.decode import Undecodable, decode
+
+# Below this many images the start of further processes costs more than they save.
+_WORTH_WORKERS = 256
+_BATCH = 32
+
+
+class UndecodableFile(ValueError):
+    """A listed file cannot be decoded; the message names it."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What is known of the files after decoding.
+
+    Attributes:
+        digests: sha256 of every file, N.
+        truncated: Paths of the files that end early.
+    """
+
+    digests: list[str]
+    truncated: list[str]
+
+
+@dataclass(frozen=True)
+class _Job:
+    root: str
+    target: str
+    offset: int
+    size: int
+    cut_bottom: int
+
+
+def pack(
+    root: Path,
+    paths: Sequence[str],
+    target: Path,
+    size: int,
+    *,
+    cut_bottom: int = 0,
+    workers: int | None = None,
+    name: str = "",
+    progress: bool = True,
+) -> Packed:
+    """Write the array.
+
+    Args:
+        root: Folder that the paths are relative to.
+        paths: Image files, N, in the order of the rows.
+        target: The array to write: uint8, N × S × S × 3.
+        size: Height and width, S.
+        cut_bottom: Rows to cut off the bottom of every stored image.
+        workers: Processes; None takes every core that this process may use.
+        name: What the progress bar calls it.
+        progress: Show a bar.
+
+    Returns:
+        Digests of the files, and which of them are truncated.
+
+    Raises:
+        UndecodableFile: If a file cannot be decoded.
+    """
+    shape = (len(paths), size, size, 3)
+    array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    job = _Job(str(root), str(target), array.offset, size, cut_bottom)
+    del array
+    batches = [(row, list(paths[row : row + _BATCH])) for row in range(0, len(paths), _BATCH)]
+    packed = Packed([], [])
+    with tqdm(total=len(paths), desc=name, unit="image", disable=not progress) as bar:
+        for (_, batch), results in zip(batches, _results(job, batches, workers), strict=True):
+            for path, (digest, truncated) in zip(batch, results, strict=True):
+                packed.digests.append(digest)
+                if truncated:
+                    packed.truncated.append(path)
+            bar.update(len(batch))
+    return packed
+
+
+_Batch = tuple[int, list[str]]
+_Result = list[tuple[str, bool]]
+
+
+def _results(job: _Job, batches: Sequence[_Batch], workers: int | None) -> Iterator[_Result]:
+    workers = workers or len(os.sched_getaffinity(0))
+    if workers == 1 or _BATCH * len(batches) < _WORTH_WORKERS:
+        yield from (_decode_batch(job, batch) for batch in batches)
+        return
+    # Started afresh, a worker shares no thread or lock with whoever calls this.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        try:
+            yield from pool.map(_Decoder(job), batches, chunksize=4)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@dataclass(frozen=True)
+class _Decoder:
+    """What a worker does with a batch; a class so that it can be sent to one."""
+
+    job: _Job
+
+    def __call__(self, batch: _Batch) -> _Result:
+        return _decode_batch(self.job, batch)
+
+
+def _decode_batch(job: _Job, batch: _Batch) -> _Result:
+    first, paths = batch
+    image_bytes = 3 * job.size * job.size
+    results = []
+    handle = os.open(job.target, os.O_WRONLY)
+    try:
+        for row, path in enumerate(paths, first):
+            data = Path(job.root, path).read_bytes()
+            try:
+                image = decode(data, job.size, job.cut_bottom)
+            except Undecodable as error:
+                raise UndecodableFile(
+                    f"{path} cannot be decoded: {error}; get the file again, or remove it from the "
+                    "data set."
+                ) from None
+            _write(handle, image.pixels.tobytes(), job.offset + row * image_bytes)
+            results.append((hashlib.sha256(data).hexdigest(), image.truncated))
+    finally:
+        os.close(handle)
+    return results
+
+
+def _write(handle: int, data: bytes, position: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(handle, view, position)
+        view, position = view[written:], position + written

@@ -1,0 +1,220 @@
+"""Download one file: resumed after a break, tried again with growing pauses, mirror after mirror.
+
+pooch does the attempts, the pauses between them and the final rename. What it lacks is resuming, so
+`Resuming` is a downloader in pooch's sense that keeps what has arrived in NAME.part and asks for the
+rest. A file gets its name only after it is verified.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pooch
+import requests
+import urllib3
+from tqdm import tqdm
+
+from lqf.data.published import File
+from lqf.data.verify import WrongFile, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOG = logging.getLogger(__name__)
+_CHUNK = 1 << 20
+_TIMEOUT = (20.0, 60.0)
+# The bytes of the archive itself: a client that undoes a content encoding stores other ones. Some
+# servers turn the usual names of scripts away.
+_HEADERS = {"User-Agent": "Mozilla/5.0 (compatible; lqf)", "Accept-Encoding": "identity"}
+_WORTH_ANOTHER_TRY = {408, 425, 429}
+
+
+class NotObtained(ValueError):
+    """No mirror gave the file; the message has a reason for each."""
+
+
+class _Gone(Exception):
+    """A mirror does not have the file, or another one: trying again is pointless."""
+
+
+class _Broken(requests.RequestException):
+    """An attempt failed in a way that another one may not (what pooch tries again)."""
+
+
+def download(
+    file: File, folder: Path, *, attempts: int = 6, progress: bool = True
+) -> tuple[Path, str]:
+    """Download and verify a file.
+
+    Args:
+        file: The file; its addresses are tried in their order.
+        folder: Where it gets its name.
+        attempts: Attempts at each address; the pauses between them grow by a second each.
+        progress: Show a bar.
+
+    Returns:
+        The file, and the address that gave it.
+
+    Raises:
+        NotObtained: If no address gave it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    downloader = Resuming(file, folder / f"{file.name}.part", progress)
+    reasons = []
+    for url in file.urls:
+        shelf = pooch.create(
+            path=folder,
+            base_url="",
+            registry={file.name: None},
+            urls={file.name: url},
+            retry_if_failed=attempts - 1,
+        )
+        try:
+            path = Path(shelf.fetch(file.name, downloader=downloader))
+        except (_Gone, requests.RequestException) as error:
+            reasons.append(f"{url}: {error}")
+            _LOG.warning("%s", reasons[-1])
+            continue
+        umask = os.umask(0)
+        os.umask(umask)
+        path.chmod(0o666 & ~umask)
+        return path, url
+    reasons += [f"{url}: not tried, {why}" for url, why in file.dead.items()]
+    raise NotObtained(f"no mirror gave {file.name} ({'; '.join(reasons) or 'it has no address'})")
+
+
+@dataclass
+class Resuming:
+    """A downloader for pooch that continues where an earlier attempt or an earlier run stopped.
+
+    Attributes:
+        file: What is downloaded.
+        part: Where the bytes are kept until all of them are there.
+        progress: Show a bar.
+    """
+
+    file: File
+    part: Path
+    progress: bool = True
+    _tag: str | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        if self.file.digest is None:
+            # Nothing would tell that an old beginning and a new end belong to different versions.
+            self.part.unlink(missing_ok=True)
+
+    def __call__(
+        self, url: str, output_file: str, pooch: Any, check_only: bool = False
+    ) -> bool | None:
+        """Download to a temporary file that pooch renames.
+
+        Args:
+            url: The address.
+            output_file: The temporary file.
+            pooch: The shelf that calls; not used.
+            check_only: Not used: some servers refuse to be asked without a download.
+
+        Returns:
+            None.
+
+        Raises:
+            _Gone: If what arrived is not the file that is meant.
+            _Broken: If another attempt may succeed.
+        """
+        resumed = False
+        while True:
+            before = self._size()
+            resumed = resumed or before > 0
+            if before and before == self.file.bytes:
+                break
+            try:
+                self._receive(url, before)
+                break
+            except _Broken:
+                # As long as each request brings more there is no reason to pause.
+                if self._size() <= before:
+                    raise
+        try:
+            verify(self.part, self.file, "the server")
+        except WrongFile as error:
+            self.part.unlink()
+            if resumed:
+                raise _Broken(f"{error} It was resumed, so it is fetched anew.") from None
+            # pooch would fetch the same bytes again and again.
+            raise _Gone(str(error)) from None
+        self.part.replace(output_file)
+        return None
+
+    def _size(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _receive(self, url: str, start: int) -> None:
+        headers = dict(_HEADERS)
+        if start:
+            headers["Range"] = f"bytes={start}-"
+            if self.file.digest is None and self._tag:
+                headers["If-Range"] = self._tag
+        with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
+            start = self._accept(answer, start)
+            mode = "ab" if start else "wb"
+            with self.part.open(mode) as out, self._bar(answer, start) as bar:
+                for chunk in _body(answer):
+                    out.write(chunk)
+                    bar.update(len(chunk))
+                    if self.file.bytes is not None and out.tell() > self.file.bytes:
+                        break
+
+    def _accept(self, answer: requests.Response, start: int) -> int:
+        """Return the byte at which the body begins.
+
+        Raises:
+            _Broken: If another attempt may succeed.
+            _Gone: If it cannot.
+        """
+        status = answer.status_code
+        if status == 416:
+            self.part.unlink(missing_ok=True)
+            raise _Broken("the part that was already there is not a beginning of the file.")
+        if status >= 500 or status in _WORTH_ANOTHER_TRY:
+            raise _Broken(f"HTTP {status} {answer.reason}.")
+        if status not in {200, 206}:
+            raise _Gone(f"HTTP {status} {answer.reason}.")
+        if status == 206:
+            found = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+            if found is None or int(found[1]) != start:
+                self.part.unlink(missing_ok=True)
+                raise _Broken("the server sent another range than it was asked for.")
+        begin = start if status == 206 else 0
+        length = answer.headers.get("Content-Length")
+        total = begin + int(length) if length is not None else None
+        if total is not None and self.file.bytes is not None and total != self.file.bytes:
+            raise _Gone(f"offers {total:,} bytes, but the catalogue says {self.file.bytes:,}.")
+        tag = answer.headers.get("ETag")
+        self._tag = tag if tag and not tag.startswith("W/") else None
+        if begin == 0 and self.file.digest is None and self._tag is None:
+            # Without digest and tag the next request could not tell a changed file.
+            self._tag = answer.headers.get("Last-Modified")
+        return begin
+
+    def _bar(self, answer: requests.Response, start: int) -> tqdm[Any]:
+        length = answer.headers.get("Content-Length")
+        return tqdm(
+            total=start + int(length) if length else self.file.bytes,
+            initial=start,
+            desc=self.file.name,
+            unit="B",
+            unit_scale=True,
+            disable=not self.progress,
+        )
+
+
+def _body(answer: requests.Response) -> Iterator[bytes]:
+    try:
+        yield from answer.raw.stream(_CHUNK, decode_content=False)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _Broken(f"the connection broke ({type(error).__name__}).") from None

@@ -1,0 +1,75 @@
+"""Whether a file on disk is the one that the catalogue means."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+from lqf.data.published import File
+
+
+class WrongFile(ValueError):
+    """A file is there but is not the one that is meant; the message shows what differs."""
+
+
+def digest_of(path: Path, algorithm: str = "sha256") -> str:
+    """Hash a file without holding it in memory.
+
+    Args:
+        path: The file.
+        algorithm: sha256 or md5.
+
+    Returns:
+        The hexadecimal digest.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(
+            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+        ).hexdigest()
+
+
+def verify(path: Path, file: File, origin: str) -> None:
+    """Refuse a file that differs from what the catalogue says.
+
+    Args:
+        path: The file.
+        file: What it has to be. Without a digest, an archive must at least open as one.
+        origin: Where it comes from, for the message.
+
+    Raises:
+        WrongFile: If size, digest or kind is not right.
+    """
+    size = path.stat().st_size
+    if file.bytes is not None and size != file.bytes:
+        raise WrongFile(
+            f"{file.name} from {origin} has {size:,} bytes, but the catalogue says {file.bytes:,}."
+        )
+    if file.digest is not None:
+        algorithm, wanted = file.digest
+        found = digest_of(path, algorithm)
+        if found != wanted:
+            raise WrongFile(
+                f"{file.name} from {origin} has {algorithm} {found}, but the catalogue says {wanted}."
+            )
+    elif file.unpacked is not None and kind_of(path) is None:
+        raise WrongFile(
+            f"{file.name} from {origin} is neither a tar nor a zip archive (a page that asks to log "
+            "in, perhaps)."
+        )
+
+
+def kind_of(path: Path) -> Literal["tar", "zip"] | None:
+    """Tell an archive by its content.
+
+    Args:
+        path: A file.
+
+    Returns:
+        Its kind, or None if it is no archive.
+    """
+    if zipfile.is_zipfile(path):
+        return "zip"
+    return "tar" if tarfile.is_tarfile(path) else None

@@ -1,0 +1,127 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lqf.data.listing import WrongListing
+from lqf.data.own import OwnData, list_own, prepare_own
+from lqf.data.packed import PackedDataset
+
+
+def _image(path, level=100, size=(20, 18)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, (level, 50, 50)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    root = tmp_path / "mine"
+    for label, name in enumerate(("Ähre", "bird", "cat")):
+        for n in range(10):
+            _image(root / "train" / name / f"{n}.jpg", 40 + 80 * label)
+    return root
+
+
+def _prepare(own, tmp_path):
+    prepare_own("mine", own, tmp_path / "data", 16, workers=1, progress=False)
+    return PackedDataset.load(tmp_path / "data")
+
+
+def test_missing_splits_are_drawn_out_of_training(folder, tmp_path):
+    data = _prepare(OwnData(folder=folder), tmp_path)
+    assert data.classes == ("bird", "cat", "Ähre"), "by code point, whatever the locale"
+    assert [len(data.split_of(split)) for split in ("train", "val", "test")] == [21, 3, 6]
+    for label, level in enumerate((120, 200, 40)):
+        rows = np.flatnonzero(data.labels == label)
+        assert np.abs(data.images[rows, 8, 8, 0].astype(int) - level).max() < 5
+
+
+def test_a_test_split_is_kept_and_other_files_are_counted(folder, tmp_path):
+    for name in ("Ähre", "bird", "cat"):
+        _image(folder / "test" / name / "deep" / "x.PNG")
+    (folder / "train" / "cat" / "notes.txt").write_text("")
+    (folder / "train" / "cat" / "._0.jpg").write_text("")
+    (folder / "train" / ".cache").mkdir()
+    data = _prepare(OwnData(folder=folder), tmp_path)
+    assert {data.sources[row] for row in data.split_of("test")} == {
+        f"test/{name}/deep/x.PNG" for name in ("Ähre", "bird", "cat")
+    }
+    about = json.loads((tmp_path / "data" / "dataset.json").read_text())
+    assert about["left_out"] == {"not an image by its name": 2}
+
+
+def _index(path, rows, columns=("path", "class", "split")):
+    with path.open("w", newline="", encoding="utf-8-sig") as file:
+        writer = csv.writer(file)
+        writer.writerows([columns, *rows])
+    return path
+
+
+def test_an_index_is_read_whatever_the_order_of_its_lines(folder, tmp_path):
+    rows = [
+        (f"train/{name}/{n}.jpg", name.upper(), "test" if n > 7 else "")
+        for name in ("bird", "cat")
+        for n in range(10)
+    ]
+    forward, _ = list_own("mine", OwnData(index=_index(folder / "a.csv", rows)))
+    backward, root = list_own("mine", OwnData(index=_index(folder / "b.csv", rows[::-1])))
+    assert root == folder
+    assert forward.classes == ("BIRD", "CAT")
+    assert set(forward.entries) == set(backward.entries)
+    assert {one.split for one in forward.entries} == {"train", "val", "test"}
+
+
+def test_paths_may_be_absolute(folder, tmp_path):
+    rows = [(folder / "train" / "cat" / f"{n}.jpg", "cat") for n in range(10)]
+    rows += [(folder / "train" / "bird" / f"{n}.jpg", "bird") for n in range(10)]
+    index = _index(tmp_path / "index.csv", rows, ("path", "class"))
+    assert len(_prepare(OwnData(index=index), tmp_path).labels) == 20
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "sentence"),
+    [
+        ([("x", "a")], ("file", "class"), "has no column 'path'"),
+        ([("train/cat/0.jpg", "a", "dev")], ("path", "class", "split"), "line 2 .* split 'dev'"),
+        ([("train/cat/0.jpg", "")], ("path", "class"), "line 2 .* has no class"),
+        ([("train/cat/99.jpg", "a")], ("path", "class"), "line 2 .* names 'train/cat/99.jpg'"),
+        ([("train/cat/0.jpg", "a")], ("path", "class"), "class 'a' .* has no image in split"),
+    ],
+)
+def test_an_index_that_does_not_fit_is_refused(folder, rows, columns, sentence):
+    with pytest.raises(WrongListing, match=sentence):
+        list_own("mine", OwnData(index=_index(folder / "a.csv", rows, columns)))
+
+
+def test_a_folder_without_training_images_is_told_how_to_be(tmp_path):
+    with pytest.raises(WrongListing, match=r"has no folder .*train: put the images into .*CLASS"):
+        list_own("mine", OwnData(folder=tmp_path))
+
+
+def test_a_class_that_is_only_tested_on_is_refused(folder):
+    _image(folder / "test" / "dog" / "0.jpg")
+    with pytest.raises(WrongListing, match="class 'dog' in test but not in train"):
+        list_own("mine", OwnData(folder=folder))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({}, "either the key 'folder' or the key 'index'"),
+        ({"folder": "a", "index": "b"}, "either the key 'folder' or the key 'index'"),
+        ({"folder": "a", "tests": 0.1}, "no key 'tests': did you mean 'test'"),
+        ({"folder": "a", "test": 1.0}, "'test' of own data is 1.0"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        OwnData.read(settings)
+
+
+def test_a_failure_leaves_nothing_behind(folder, tmp_path):
+    (folder / "train" / "cat" / "0.jpg").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"train/cat/0\.jpg cannot be decoded: it is not an image"):
+        _prepare(OwnData(folder=folder), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]

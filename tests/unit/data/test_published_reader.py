@@ -1,0 +1,104 @@
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from lqf.data.layouts import LAYOUTS, read_layout
+from lqf.data.published import CatalogueError
+from lqf.data.published_reader import default_path, read
+
+CONTENT = yaml.safe_load(default_path().read_text("utf-8"))
+
+
+def _changed(tmp_path, path, value):
+    content = yaml.safe_load(default_path().read_text("utf-8"))
+    at = content
+    for key in path[:-1]:
+        at = at[key]
+    if value is None:
+        del at[path[-1]]
+    else:
+        at[path[-1]] = value
+    file = tmp_path / "datasets.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+def test_the_papers_ten_data_sets_are_there():
+    assert set(read().datasets) == {
+        *("caltech256", "chest_xray", "malaria", "mit67", "oxford_pets", "stanford_dogs"),
+        *("flowers102", "cub200_2011", "cub200_2010", "fgvc_aircraft", "stanford_cars"),
+    }
+    fine = {one.name for one in read().datasets.values() if one.group == "fine"}
+    assert {"cub200_2011", "fgvc_aircraft", "stanford_cars", "stanford_dogs"} <= fine
+
+
+@pytest.mark.parametrize("name", list(CONTENT["datasets"]))
+def test_every_entry_is_complete(name):
+    dataset = read().get(name)
+    assert dataset.layout in LAYOUTS
+    assert dataset.take
+    assert dataset.validation is not None or "val" in dataset.images
+    for choices in dataset.parts.values():
+        files = [file for choice in choices for file in choice]
+        assert any(all(file.urls for file in choice) for choice in choices)
+        assert len({file.name for file in files}) == len(files)
+        for file in files:
+            assert file.unpacked is not None or not file.name.endswith(("tar", "gz", "tgz", "zip"))
+            assert file.unpacked is None or file.unpacked > (file.bytes or 0)
+
+
+def test_a_name_that_is_close_is_offered():
+    with pytest.raises(CatalogueError, match="did you mean 'flowers102'"):
+        read().get("flowers")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "sentence"),
+    [
+        (
+            ("datasets", "mit67", "licences"),
+            "x",
+            "licences' does not exist: did you mean 'licence'",
+        ),
+        (("datasets", "mit67", "take"), None, "'datasets.mit67.take' is missing"),
+        (("datasets", "mit67", "classes"), "many", "'datasets.mit67.classes' is 'many'"),
+        (("datasets", "mit67", "group"), "rough", "choose one of coarse, fine"),
+        (("datasets", "mit67", "split", "rule"), "some", "choose one of official, per_class"),
+        (("datasets", "malaria", "split", "test"), 2, "'datasets.malaria.split.test' must lie"),
+        (("datasets", "malaria", "split", "group"), "(", "is no pattern"),
+        (("datasets", "malaria", "split", "group"), "x", "must have a group in parentheses"),
+        (("datasets", "flowers102", "class_names"), ["rose"], "has 1 names, but 'classes' is 102"),
+        (("datasets", "Mit67"), {}, "'datasets.Mit67' is not a name"),
+        (("datasets", "digits"), {}, "none of the demo's names"),
+        (("weights", "resnet50_relu", "file", "sha256"), "0x12", "not a sha256"),
+        (("weights", "resnet50_relu", "file", "urls"), ["ftp://a"], "must begin with http"),
+        (("weights", "resnet50_relu", "file", "name"), "../a", "must be a plain file name"),
+    ],
+)
+def test_a_wrong_key_is_named(path, value, sentence, tmp_path):
+    with pytest.raises(CatalogueError, match=sentence):
+        read(_changed(tmp_path, path, value))
+
+
+def test_an_unknown_layout_is_refused(tmp_path):
+    dataset = read(_changed(tmp_path, ("datasets", "mit67", "layout"), "folder")).get("mit67")
+    with pytest.raises(CatalogueError, match=r"layout' is 'folder': did you mean '\w*folders'"):
+        read_layout(tmp_path, dataset)
+
+
+def test_a_missing_catalogue_says_where_to_run(tmp_path):
+    with pytest.raises(CatalogueError, match="there is no catalogue"):
+        read(tmp_path / "datasets.yaml")
+
+
+def test_reading_it_imports_neither_torch_nor_pillow():
+    code = (
+        "import sys; from lqf.data.published_reader import read; read();"
+        "print(sorted({'torch', 'PIL', 'numpy', 'scipy', 'pooch'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,64 @@
+"""The rule that gets archives, in a workflow of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+SNAKEFILE = f"""
+from pathlib import Path
+
+CONFIG, SCALE = {{}}, "paper"
+shell.prefix("set -euo pipefail; PATH={Path(sys.executable).parent}:$PATH; ")
+
+include: "{ROOT}/workflow/rules/download.smk"
+
+rule prepare:
+    default_target: True
+    input:
+        archives_of,
+    output:
+        "data/{{dataset}}.txt",
+    shell:
+        "touch {{output}}"
+"""
+
+
+def _snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    (folder / "config").mkdir(exist_ok=True)
+    catalogue = (ROOT / "config" / "datasets.yaml").read_text("utf-8")
+    (folder / "config" / "datasets.yaml").write_text(catalogue, "utf-8")
+    (folder / "Snakefile").write_text(SNAKEFILE)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    return subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "1", *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_only_the_papers_data_sets_are_downloaded(tmp_path: Path) -> None:
+    done = _snakemake(tmp_path, "-n", "data/flowers102.txt", "data/digits.txt")
+
+    assert done.returncode == 0, done.stderr
+    assert "archives/flowers102/archives.json" in done.stdout
+    assert "archives/digits" not in done.stdout
+
+
+def test_archives_that_are_there_are_not_asked_for_again(tmp_path: Path) -> None:
+    folder = tmp_path / "archives" / "flowers102"
+    folder.mkdir(parents=True)
+    (folder / "archives.json").write_text(json.dumps({"name": "flowers102", "files": []}))
+    done = _snakemake(tmp_path, "-n", "data/flowers102.txt")
+
+    assert done.returncode == 0, done.stderr
+    assert "rule download" not in done.stdout

@@ -1,0 +1,36 @@
+# Archives of the paper's data sets: found on disk or downloaded, verified, listed in archives.json.
+from lqf.data import published_reader
+
+CATALOGUE = Path(workflow.basedir) / "config" / "datasets.yaml"
+PUBLISHED = published_reader.read(CATALOGUE).datasets
+ARCHIVES = CONFIG.get("archives_folder") or "archives"
+
+
+def archives_of(wildcards):
+    """The archives that a data set is prepared from; none if it is rendered or one's own."""
+    if wildcards.dataset not in PUBLISHED:
+        return []
+    return ancient(f"{ARCHIVES}/{wildcards.dataset}/archives.json")
+
+
+# Only the machine that runs the workflow may have a network.
+localrules:
+    download,
+
+
+# Get the archives of a data set; LQF_DATA names folders where they may already be.
+rule download:
+    output:
+        f"{ARCHIVES}/{{dataset}}/archives.json",
+    log:
+        f"logs/{SCALE}/download/{{dataset}}.log",
+    conda:
+        "../../environment.yml"
+    resources:
+        download=1,
+    params:
+        folder=lambda wildcards, output: Path(output[0]).parent,
+        catalogue=str(CATALOGUE),
+    shell:
+        "python -m lqf download --name {wildcards.dataset} --output {params.folder}"
+        " --catalogue {params.catalogue:q} --log {log}"
