@@ -30,9 +30,9 @@ def resources() -> dict[str, dict[str, int | str]]:
 
 @pytest.fixture(scope="module")
 def local() -> set[str]:
-    block = re.search(r"^localrules:\n((?:    \w+,\n)+)", FILES[0].read_text("utf-8"), re.MULTILINE)
-    assert block is not None
-    return set(re.findall(r"\w+", block[1]))
+    text = "\n".join(file.read_text("utf-8") for file in FILES)
+    blocks = re.findall(r"^localrules:\n((?:    \w+,\n)+)", text, re.MULTILINE)
+    return {name for block in blocks for name in re.findall(r"\w+", block)}
 
 
 def test_every_rule_is_local_or_says_what_it_asks_for(
