@@ -209,6 +209,22 @@ def test_bad_configuration_is_refused_in_a_dry_run(
     assert "Building DAG" not in done.stdout
 
 
+def test_an_empty_class_of_prepared_data_is_refused_before_any_job(
+    snakemake: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data" / "demo" / "digits"
+    folder.mkdir(parents=True)
+    (folder / "dataset.json").write_text('{"classes": ["0", "1"]}')
+    rows = [f"0,0,0,{split},here,0" for split in ("train", "val", "test")]
+    (folder / "index.csv").write_text("\n".join(["row,class,label,split,source,sha256", *rows]))
+
+    done = snakemake("-n", "--configfile", DEMO)
+
+    assert done.returncode != 0
+    assert "no image of class '1' in split 'train'" in done.stdout
+    assert "Building DAG" not in done.stdout
+
+
 def test_planning_does_not_import_torch(tmp_path: Path) -> None:
     code = (
         "import sys; import lqf.config, lqf.report.artefacts; "

@@ -7,6 +7,7 @@ import yaml
 from snakemake.exceptions import WorkflowError
 
 from lqf import config as settings
+from lqf.data import prepared
 from lqf.report import artefacts
 
 SCHEMA = Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
@@ -28,6 +29,10 @@ os.environ.setdefault("LQF_DEVICE", CONFIG["device"])
 SCALE = CONFIG["scale"]
 EXPERIMENTS = CONFIG["experiments"]
 DATA = f"{CONFIG['data_folder'] or 'data'}/{SCALE}"
+if problems := [
+    one for name in CONFIG["datasets"] for one in prepared.problems(Path(DATA) / name)
+]:
+    raise WorkflowError("\n".join(problems))
 NOTEBOOK = Path(workflow.basedir) / "workflow" / "notebooks" / "tour.py"
 PAGE_HEAD = Path(workflow.basedir) / "workflow" / "report" / "page_head.html"
 # Experiments with a job for each data set, method and seed, beside the sweeps that share theirs.

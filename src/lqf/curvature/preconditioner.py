@@ -24,7 +24,7 @@ class Preconditioner:
     - with an eigenvalue correction E (EKFAC, George et al. 2018): s = E + damping.
 
     P is symmetric positive definite. For the minimisers of this package damping belongs near the
-    weight decay wd (design.md).
+    weight decay wd.
     """
 
     def __init__(

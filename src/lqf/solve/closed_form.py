@@ -42,7 +42,7 @@ def solve_head(features: Tensor, target: Tensor, mu: float) -> tuple[Tensor, Ten
 
 
 def solve_dual(gram: Tensor, target: Tensor, mu: float) -> Tensor:
-    """Return a = (K + μI)⁻¹ vec(R), so that δ = Jᵀa (paper.md §5, dual form).
+    """Return a = (K + μI)⁻¹ vec(R), so that δ = Jᵀa, the dual form.
 
     Args:
         gram: K = JJᵀ, NC × NC with rows in the order i·C + c; or N × N for a kernel that all

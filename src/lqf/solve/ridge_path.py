@@ -33,7 +33,7 @@ class RidgeChoice:
 class RidgePath:
     """The solutions of Σ‖R_i − J_iδ‖² + μ‖δ‖² for every μ > 0, from one eigendecomposition of K.
 
-    With K = UΛUᵀ and G(μ) = (K + μI)⁻¹ (paper.md §5): a = G vec(R), δ = Jᵀa, training residuals
+    With K = UΛUᵀ and G(μ) = (K + μI)⁻¹: a = G vec(R), δ = Jᵀa, training residuals
     r = μa, leave-one-out residuals G_ii⁻¹ a_i (D1).
     """
 
