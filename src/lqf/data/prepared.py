@@ -18,12 +18,16 @@ def problems(folder: Path) -> Iterator[str]:
         folder: Folder of the data set.
 
     Yields:
-        One sentence for each split in which a class has no image.
+        One sentence for each split in which a class has no image, or for a damaged description.
     """
     index, about = folder / "index.csv", folder / "dataset.json"
     if not (index.is_file() and about.is_file()):
         return
-    classes = json.loads(about.read_text(encoding="utf-8"))["classes"]
+    try:
+        classes = json.loads(about.read_text(encoding="utf-8"))["classes"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        yield f"{about} is damaged: delete the folder {folder} and prepare the data set again."
+        return
     with open(index, newline="", encoding="utf-8") as handle:
         counts = Counter((row["split"], row["class"]) for row in csv.DictReader(handle))
     for split in SPLITS:

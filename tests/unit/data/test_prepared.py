@@ -22,6 +22,14 @@ def test_an_empty_class_is_named_with_its_split(tmp_path: Path) -> None:
     assert "1 of 2 classes" in said
 
 
+def test_a_damaged_description_is_told(tmp_path: Path) -> None:
+    (folder(tmp_path, WHOLE) / "dataset.json").write_text("{")
+
+    (said,) = prepared.problems(tmp_path)
+
+    assert "is damaged" in said
+
+
 def test_a_whole_data_set_and_one_not_yet_prepared_have_no_problem(tmp_path: Path) -> None:
     assert not list(prepared.problems(folder(tmp_path, WHOLE)))
     assert not list(prepared.problems(tmp_path / "nowhere"))
