@@ -40,7 +40,7 @@ for experiment in [name for name in OWN_RUNS if name in EXPERIMENTS]:
         log:
             log_of(experiment),
         # Longer than a train job: started before them, it does not trail behind.
-        priority: 50
+        priority: 60 if experiment == "online" else 50
         conda:
             "../../environment.yml"
         resources:

@@ -15,7 +15,7 @@ from torch import Tensor
 from lqf.experiments.kernel import Kernel
 from lqf.experiments.problem import LinearProblem
 from lqf.experiments.rows import Row
-from lqf.experiments.task import Settings, load_task
+from lqf.experiments.task import Settings, Split, load_task
 from lqf.experiments.train import problem_of
 from lqf.influence import (
     DualRidge,
@@ -60,18 +60,23 @@ class _Removal:
 
     def error(self, kept: Tensor) -> float:
         """Test error in % of the model trained on the samples in ``kept``."""
-        gram, rows, target = self._part(kept)
-        coefficients = DualRidge(gram, target, self.mu).coefficients.reshape(-1)
-        change = self._test.cross[:, rows] @ coefficients
-        outputs = self._test.base + change.reshape(self._test.base.shape)
-        return error_rate(outputs, self._test.labels)
+        gram, _, target = self._part(kept)
+        coefficients = torch.zeros_like(self.kernel.target)
+        coefficients[kept] = DualRidge(gram, target, self.mu).coefficients
+        return self._test.error(coefficients)
 
 
 class _Evaluated:
-    """What the test split contributes: f0, labels and the kernel to the training samples."""
+    """The test split, under the model of any dual coefficients."""
 
-    def __init__(self, base: Tensor, cross: Tensor, labels: Tensor) -> None:
-        self.base, self.cross, self.labels = base, cross, labels
+    def __init__(self, problem: LinearProblem, split: Split) -> None:
+        self._problem, self._labels = problem, split.labels
+        self._jacobian = problem.jacobian_of(split)
+
+    def error(self, coefficients: Tensor) -> float:
+        """Test error in % of the model ``δ = Jᵀa`` for the coefficients a (N × C)."""
+        delta = self._problem.jacobian.pull(coefficients.to(self._jacobian.base.dtype))
+        return error_rate(self._jacobian.base + self._jacobian.forward(delta), self._labels)
 
 
 def informativeness(
@@ -108,7 +113,7 @@ def informativeness(
         mu = choice.mu
         bar.update()
         cross = kernel.cross(task.val)
-        test = _Evaluated(kernel.base(task.test), kernel.cross(task.test), task.test.labels)
+        test = _Evaluated(problem, task.test)
         bar.update()
         log.info("ridge constant by leave-one-out: mu = %.4g", mu)
         exact = functional_sample_information(kernel.gram, cross, kernel.target, mu)

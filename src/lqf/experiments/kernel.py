@@ -53,10 +53,6 @@ class Kernel:
             blocks.append(_product(others, self._problem.jacobian))
         return torch.cat(blocks).double()
 
-    def base(self, split: Split) -> Tensor:
-        """f0 of another split, M × C, in float64."""
-        return self._problem.jacobian_of(split).base.double()
-
 
 def _product(first: Jacobian, second: Jacobian) -> Tensor:
     """``J J'ᵀ`` of two Jacobians held in memory, MC × NC.
