@@ -4,6 +4,7 @@ The decay is coupled: wd·δ is added to the gradient before the preconditioner.
 is the ridge solution under any preconditioner; decoupled decay would converge to another one.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,7 +57,8 @@ def solve_sgd(
         rate: learning rate; with a preconditioner, `stable_rate` gives its natural unit.
         epochs: passes over the samples.
         momentum: momentum, 0 ≤ momentum < 1.
-        batch: samples in a mini-batch; N or more means full-batch steps.
+        batch: largest number of samples in a mini-batch; an epoch's are nearly equal, since a short last one
+            would be noisier than the rate allows for. N or more means full-batch steps.
         milestones: fractions of `epochs` after which the rate is multiplied by `decay`.
         decay: the factor of each milestone.
         seed: seed of the order of the samples.
@@ -88,7 +90,7 @@ def solve_sgd(
         current = rate * decay ** sum(epoch > bound for bound in bounds)
         total = base.new_zeros(())
         order = torch.randperm(samples, generator=generator).to(base.device)
-        for index in order.split(batch):
+        for index in order.tensor_split(math.ceil(samples / batch)):
             whole = len(index) == samples
             # All rows in their own order need no gather (and no copy) of the Jacobian.
             rows = None if whole else index
@@ -167,7 +169,7 @@ def stable_rate(
     parts: list[Tensor | None] = [None]
     if batch is not None and batch < jacobian.samples:
         order = torch.randperm(jacobian.samples, generator=generator).to(jacobian.base.device)
-        parts = list(order.split(batch))
+        parts = list(order.tensor_split(math.ceil(jacobian.samples / batch)))
     largest = max(
         _largest(jacobian, weight_decay, preconditioner, iterations, start, index)
         for index in parts
