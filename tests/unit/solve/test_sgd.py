@@ -25,7 +25,7 @@ def test_the_iterates_are_those_of_torch(loss):
     generator = torch.Generator().manual_seed(3)
     for epoch in range(4):
         optimizer.param_groups[0]["lr"] = 0.01 if epoch < 2 else 0.001
-        for index in torch.randperm(10, generator=generator).split(4):
+        for index in torch.randperm(10, generator=generator).tensor_split(3):
             outputs = problem.jacobian.base[index] + problem.jacobian.forward(delta, index)
             optimizer.zero_grad()
             loss.value(outputs, problem.labels[index]).backward()
