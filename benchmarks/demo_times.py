@@ -37,7 +37,9 @@ def main() -> None:
     options = parser.parse_args()
     seconds: dict[str, list[float]] = defaultdict(list)
     for log in sorted(options.logs.rglob("*.log")):
-        found = re.findall(r"^finished in ([\d.]+) s$", log.read_text(errors="replace"), re.MULTILINE)
+        found = re.findall(
+            r"^finished in ([\d.]+) s$", log.read_text(errors="replace"), re.MULTILINE
+        )
         if found:
             seconds[part_of(log.relative_to(options.logs).as_posix())].append(float(found[-1]))
     rows = [(name, len(times), round(sum(times))) for name, times in sorted(seconds.items())]

@@ -21,7 +21,11 @@ include: "{ROOT}/workflow/rules/download.smk"
 rule prepare:
     default_target: True
     input:
-        archives_of,
+        lambda wildcards: (
+            f"{{ARCHIVES}}/{{wildcards.dataset}}/archives.json"
+            if wildcards.dataset in PUBLISHED
+            else []
+        ),
     output:
         "data/{{dataset}}.txt",
     shell:

@@ -98,8 +98,8 @@ def metrics_of(kind):
 
 def log_of(kind):
     """Where a job logs."""
-    seed = "" if CONFIG["seeds_together"] else "/{seed}"
-    return f"logs/{SCALE}/{kind}/{{dataset}}/{{method}}{seed}.log"
+    name = "{method}" if CONFIG["seeds_together"] else "{method}/{seed}"
+    return f"logs/{SCALE}/{kind}/{{dataset}}/{name}.log"
 
 
 def seeds_of(metrics):

@@ -4,7 +4,12 @@
 # Render or decode a data set and split it.
 rule prepare:
     input:
-        archives_of,
+        # None for a data set that is rendered.
+        lambda wildcards: (
+            ancient(f"{ARCHIVES}/{wildcards.dataset}/archives.json")
+            if wildcards.dataset in PUBLISHED
+            else []
+        ),
     output:
         images=f"{DATA}/{{dataset}}/images.npy",
         index=f"{DATA}/{{dataset}}/index.csv",

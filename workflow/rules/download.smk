@@ -6,13 +6,6 @@ PUBLISHED = published_reader.read(CATALOGUE).datasets
 ARCHIVES = CONFIG.get("archives_folder") or "archives"
 
 
-def archives_of(wildcards):
-    """The archives that a data set is prepared from; none if it is rendered or one's own."""
-    if wildcards.dataset not in PUBLISHED:
-        return []
-    return ancient(f"{ARCHIVES}/{wildcards.dataset}/archives.json")
-
-
 # Only the machine that runs the workflow may have a network.
 localrules:
     download,
