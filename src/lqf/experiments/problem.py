@@ -236,9 +236,8 @@ class LinearProblem:
         self._factors, self._preconditioners, self._units = None, {}, {}
 
     def share_curvature(self, other: LinearProblem) -> None:
-        """Use the curvature of another problem of the same network."""
+        """Use the factors of another problem of the same network; rates stay this one's own."""
         self._factors, self._preconditioners = other._factors, other._preconditioners
-        self._units = other._units
 
     def preconditioner(self, damping: float) -> Preconditioner:
         """The Kronecker-factored preconditioner at w0; the factors are computed once."""
