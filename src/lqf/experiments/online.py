@@ -50,8 +50,8 @@ def online(
     """Train one method on D_1 ⊂ D_2 ⊂ …, from the last solution and from w0.
 
     Each step adds ``per_step`` samples, balanced over classes; training goes on until the stop
-    rule holds or ``max_epochs`` are done, at the constant rate of the grid point that validation
-    chose on the last and largest set.  Curvature at w0 is computed again whenever the data doubled.
+    rule holds or ``max_epochs`` are done, at a constant rate: the smallest of the grid where rates
+    are relative to the curvature, else the one that validation chose on the last and largest set.  Curvature at w0 is computed again whenever the data doubled.
 
     Arguments and rows as in `lqf.experiments.train.train`; one row a mode and step.
 
@@ -71,8 +71,12 @@ def online(
     problem = problem_of(method, whole, weights, settings, seed)
     points = grid_points(method, settings["training"][method.training])
     title = f"online {dataset} {name} seed {seed}"
-    grid, _ = fit_grid(name, method, problem, whole, points, settings, seed, f"{title}, grid")
-    chosen = points[next((n for n, row in enumerate(grid) if row["selected_val"]), 0)]
+    if all(point.relative for point in points):
+        # No search: one conservative rate that is stable on every D_t (LQF §3.2).
+        chosen = min(points, key=lambda point: point.rate or 0.0)
+    else:
+        grid, _ = fit_grid(name, method, problem, whole, points, settings, seed, f"{title}, grid")
+        chosen = points[next((n for n, row in enumerate(grid) if row["selected_val"]), 0)]
     point = replace(chosen, epochs=experiment["max_epochs"], milestones=())
 
     rows: list[Row] = []
