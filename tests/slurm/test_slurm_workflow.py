@@ -129,6 +129,7 @@ def interrupt(
     """
     kept = "runs/small/train/greek/nlft/{}/.checkpoint/*/*.json"
     waiting = dict(signals)
+    finished = {}
 
     def all_are_signalled() -> bool:
         assert process.poll() is None, (folder / "output").read_text()[-8000:]
@@ -136,15 +137,19 @@ def interrupt(
             job = working_on(folder, "--method", "nlft", "--seed", str(seed))
             if job is not None and any(folder.glob(kept.format(seed))):
                 os.kill(job, waiting.pop(seed))
+                time.sleep(0.5)  # the signal has arrived, and SLURM has not yet begun again
+                finished[seed] = len(list(folder.glob(kept.format(seed))))
         return not waiting
 
     wait_for("the jobs have finished a grid point", all_are_signalled, 120)
-    time.sleep(0.5)  # the signals have arrived, and SLURM has not yet begun again
-    return {seed: len(list(folder.glob(kept.format(seed)))) for seed in signals}
+    return finished
 
 
 @pytest.mark.usefixtures("slurm")
-@pytest.mark.skipif(WHOLE, reason="the miniature has one grid point a job")
+@pytest.mark.skipif(
+    os.environ.get("LQF_SLURM_TEST") != "small",
+    reason="takes minutes, a time limit of SLURM's among them: set LQF_SLURM_TEST=small",
+)
 def test_killed_and_timed_out_jobs_continue_to_the_results_of_a_local_run(
     folder: Path, local: Path
 ) -> None:
