@@ -110,8 +110,8 @@ def solve_pcg(
             else:
                 direction = torch.add(scaled, direction, alpha=product / previous)
             previous = product
-            change = jacobian.forward(direction)
-            curved = jacobian.pull(change) / samples + weight_decay * direction
+            change, curved = jacobian.pass_(direction, lambda along, _: along)
+            curved = curved / samples + weight_decay * direction
             curvature = _inner(direction, curved)
             passes += 1.0
             iteration += 1
@@ -154,9 +154,8 @@ def solve_pcg(
 def _true_residual(
     jacobian: Jacobian, target: Tensor, delta: Tensor, weight_decay: float
 ) -> tuple[Tensor, Tensor]:
-    outputs = jacobian.forward(delta)
-    residual = jacobian.pull(target - outputs) / jacobian.samples - weight_decay * delta
-    return outputs, residual
+    outputs, pulled = jacobian.pass_(delta, lambda change, rows: target[rows] - change)
+    return outputs, pulled / jacobian.samples - weight_decay * delta
 
 
 def _inner(a: Tensor, b: Tensor) -> float:

@@ -6,6 +6,7 @@ is the ridge solution under any preconditioner; decoupled decay would converge t
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -95,9 +96,10 @@ def solve_sgd(
             # All rows in their own order need no gather (and no copy) of the Jacobian.
             rows = None if whole else index
             targets = labels if whole else labels[index]
-            outputs = (base if whole else base[index]) + jacobian.forward(delta, rows)
-            total += loss.value(outputs, targets).detach() * len(index)
-            gradient = jacobian.pull(loss.cotangent(outputs, targets) / len(index), rows)
+            before = base if whole else base[index]
+            slope = _Slope(loss, before, targets)
+            change, gradient = jacobian.pass_(delta, slope, rows)
+            total += loss.value(before + change, targets).detach() * len(index)
             gradient = torch.add(gradient, delta, alpha=weight_decay)
             if preconditioner is not None:
                 gradient = preconditioner.apply(gradient)
@@ -125,6 +127,19 @@ def solve_sgd(
         epochs=len(history),
         history=history,
     )
+
+
+@dataclass(frozen=True)
+class _Slope:
+    """ℓ'/b of a mini-batch of b samples, as a function of ``J δ`` of some of them."""
+
+    loss: Loss
+    base: Tensor
+    labels: Tensor
+
+    def __call__(self, change: Tensor, rows: slice) -> Tensor:
+        outputs = self.base[rows] + change
+        return self.loss.cotangent(outputs, self.labels[rows]) / len(self.base)
 
 
 def stable_rate(
@@ -196,8 +211,8 @@ def _largest(
     largest = 0.0
     for _ in range(iterations):
         vector = vector / vector.norm()
-        product = jacobian.pull(jacobian.forward(vector, index), index) / samples
-        product = product + weight_decay * vector
+        _, product = jacobian.pass_(vector, lambda change, _: change, index)
+        product = product / samples + weight_decay * vector
         curvature = float(vector.double() @ product.double())
         if curvature == 0.0:
             return 0.0
