@@ -266,6 +266,8 @@ def _sentences(error: jsonschema.ValidationError) -> Iterator[str]:
         yield f"{prefix}but allowed are small letters, digits and _, a letter first."
     elif error.validator in {"minItems", "minLength"}:
         yield f"{prefix}but must not be {'empty' if rule == 1 else f'shorter than {rule}'}."
+    elif error.validator == "maxItems":
+        yield f"{prefix}but must not be longer than {rule}."
     elif error.validator == "uniqueItems":
         yield f"{prefix}but must not name anything twice."
     else:

@@ -85,6 +85,11 @@ REFUSED = [
     ("train_per_class", 41, ["'train_per_class'", "41", "only 40 training images"]),
     ("datasets", ["digits", "grek"], ["'datasets[1]'", "'grek'", "did you mean 'greek'?"]),
     ("backbone.pretrain.dataset", "leters", ["pretrain.dataset'", "did you mean 'letters'?"]),
+    (
+        "backbone.normalisation",
+        {"mean": [0.5], "deviation": [1, 1, 0]},
+        ["normalisation.mean'", "shorter than 3", "normalisation.deviation[2]'", "above 0"],
+    ),
     ("only", "kshots", ["'only'", "'kshots'", "did you mean 'kshot'?"]),
     ("data_folder", "no/such/folder", ["'data_folder'", "'no/such/folder'", "create it"]),
     ("experiments.online.dataset", "mit67", ["experiments.online.dataset'", "'mit67'", "digits"]),
@@ -276,8 +281,10 @@ def test_every_object_of_the_schema_refuses_unknown_keys() -> None:
 def test_schema_and_configuration_files_name_the_same_keys() -> None:
     known = {key for key, _ in schema_keys(SCHEMA)}
     used = {key for file in (PAPER, DEMO) for key in config_keys(config.load(file))}
-    # Optional: further methods are for the user to add, and sweeps may have seeds of their own.
+    # Optional: further methods are for the user to add, sweeps may have seeds of their own, and
+    # a network knows its normalisation.
     unused = {"methods", *(f"experiments.{name}.seeds" for name in config.SWEEPS)}
+    unused |= {f"backbone.normalisation{key}" for key in ("", ".mean", ".deviation")}
 
     assert used | unused | {"claims[]"} == known
 
