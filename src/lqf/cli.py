@@ -35,8 +35,10 @@ def _parser() -> argparse.ArgumentParser:
             sub.add_argument(f"--{name}", type=Path, required=True)
 
     from lqf.data import cli as data
+    from lqf.plan import cli as plan
 
     data.register(command, settings)
+    plan.register(command)
 
     sub = command("pretrain", "train the demo backbone on its source task", _pretrain)
     sub.add_argument("--activation", choices=("relu", "leaky_relu"), required=True)

@@ -18,7 +18,8 @@ from cluster import ask, wait_for
 
 ROOT = Path(__file__).parents[2]
 WHOLE = os.environ.get("LQF_SLURM_TEST") == "mini"
-SECONDS = 1200 if WHOLE else 300
+# Seconds that a run may take.
+SECONDS = 1500 if WHOLE else 300
 # The small workflow, or every rule and experiment where LQF_SLURM_TEST is mini.
 OVERLAY = ROOT / ("tests/workflow/mini.yaml" if WHOLE else "tests/slurm/small.yaml")
 LOCAL = ["--profile", "none", "--cores", "2"]
@@ -61,7 +62,9 @@ def finish(process: subprocess.Popen[str], folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a local run."""
+    """The folder of a local run; LQF_SLURM_LOCAL names one of the same workflow that is there."""
+    if there := os.environ.get("LQF_SLURM_LOCAL"):
+        return Path(there)
     folder = tmp_path_factory.mktemp("local")
     with snakemake(folder, *LOCAL) as process:
         finish(process, folder)
@@ -70,7 +73,9 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, local: Path) -> Path:
-    """A folder for a run through SLURM, which begins after the pre-training."""
+    """A folder for a run through SLURM; that of the small workflow begins after the pre-training."""
+    if WHOLE:
+        return tmp_path
     scale = next((local / "runs").iterdir()).name
     shutil.copytree(local / "data" / scale / "letters", tmp_path / "data" / scale / "letters")
     shutil.copytree(local / "runs" / scale / "backbone", tmp_path / "runs" / scale / "backbone")

@@ -34,6 +34,7 @@ class File:
         urls: Where it is, in the order in which to try.
         dead: Where it was: address -> what became of it. Never tried.
         move: Folders that it calls differently: its name -> the name in `take`; ``.`` is the top.
+        caution: Why its address may refuse, such as one that may ask for an account; else empty.
     """
 
     name: str
@@ -44,6 +45,7 @@ class File:
     urls: tuple[str, ...]
     dead: Mapping[str, str]
     move: Mapping[str, str]
+    caution: str = ""
 
     @property
     def digest(self) -> tuple[str, str] | None:
@@ -104,11 +106,15 @@ class Published:
     notes: str
     parts: Mapping[str, tuple[tuple[File, ...], ...]]
 
+    def choice(self, part: str) -> tuple[File, ...]:
+        """The best choice of a part that still has addresses, else the best one."""
+        choices = self.parts[part]
+        return next((one for one in choices if all(file.urls for file in one)), choices[0])
+
     @property
     def download_bytes(self) -> int:
-        """Bytes of the best choice of every part, as far as known."""
-        best = [file for choices in self.parts.values() for file in choices[0]]
-        return sum(file.bytes or 0 for file in best)
+        """Bytes of the choice of every part that is downloaded, as far as known."""
+        return sum(file.bytes or 0 for part in self.parts for file in self.choice(part))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 from lqf.data.catalogue import DEMO, SPLITS
 from lqf.data.published import Catalogue, CatalogueError, File, Published, SplitRule, Weights
 
-_FILE = ("name", "bytes", "sha256", "md5", "unpacked", "urls", "move")
+_FILE = ("name", "bytes", "sha256", "md5", "unpacked", "urls", "move", "caution")
 _SPLIT = {
     "official": ("rule",),
     "per_class": ("rule", "train", "seed", "group"),
@@ -168,6 +168,7 @@ def _file(entry: Any, where: str) -> File:
         urls=tuple(addresses),
         dead={one["url"]: one["dead"] for one in dead},
         move=dict(given.get("move", {})),
+        caution=given.get("caution", ""),
     )
 
 

@@ -70,7 +70,9 @@ def state(dataset: Published, archives: Path, local: Sequence[Path], data: Path)
         if not any(all(file.urls for file in choice) for choice in dataset.parts[part]):
             return f"part {part!r} has no address any more: see check"
     dead = any(file.dead and not file.urls for part in missing for file in dataset.parts[part][0])
-    return "to download from a mirror" if dead else "to download"
+    cautions = {file.caution for part in missing for file in dataset.choice(part) if file.caution}
+    text = "to download from a mirror" if dead else "to download"
+    return ", ".join([text, *sorted(cautions)])
 
 
 def check(
@@ -118,7 +120,7 @@ def _check(dataset: Published, file: File, places: Sequence[Path]) -> tuple[bool
             return True, f"{path}{note}"
     size = gigabytes(file.bytes) if file.bytes else "size unknown"
     where = (
-        f"from {file.urls[0]}"
+        f"from {file.urls[0]}{f' ({file.caution})' if file.caution else ''}"
         if file.urls
         else "no address, put a copy into a folder that LQF_DATA names"
     )

@@ -82,7 +82,7 @@ def test_from_the_catalogue_to_the_packed_form(catalogue, tmp_path, capsys, monk
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert lines[name].endswith("prepared")
     assert lines["flowers102"].endswith("to download")
-    assert lines["mit67"].endswith("to download from a mirror")
+    assert lines["mit67"].endswith("to download from a mirror, may ask for an account")
     assert "1.18 GB" in lines["caltech256"]
 
 

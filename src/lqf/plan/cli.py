@@ -1,0 +1,63 @@
+"""The sub-command `plan`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Command = Callable[[str, str, Callable[[argparse.Namespace], None]], Any]
+
+
+def register(command: Command) -> None:
+    """Add the sub-command to a parser.
+
+    Args:
+        command: Makes a sub-command of a name, a help text and what it runs.
+    """
+    sub = command("plan", "what a run will take: jobs, download, disk, hours on a GPU", _plan)
+    sub.add_argument(
+        "--configfile",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="laid over config/config.yaml, as for snakemake",
+    )
+    sub.add_argument(
+        "--config",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="plain values, as for snakemake",
+    )
+    sub.add_argument("--device", help="a device of the benchmark (default: the one measured)")
+    sub.add_argument("--times", type=Path, help="default: benchmarks/results/epoch.json")
+    sub.add_argument("--json", action="store_true", help="every number, for a program")
+
+
+def _plan(options: argparse.Namespace) -> None:
+    import yaml
+
+    from lqf import config as settings
+    from lqf.data.published_reader import default_path, read
+    from lqf.plan import summary
+
+    path = default_path()
+    root = path.resolve().parents[1]
+    config = settings.load(root / "config" / "config.yaml", *options.configfile)
+    for pair in options.config:
+        key, separator, value = pair.partition("=")
+        if not separator:
+            raise settings.ConfigError(f"--config {pair!r} is not of the form KEY=VALUE.")
+        config[key] = yaml.safe_load(value)
+    schema = root / "workflow" / "schemas" / "config.schema.yaml"
+    resolved = settings.resolve(config, yaml.safe_load(schema.read_text("utf-8")))
+    times = options.times or root / "benchmarks" / "results" / "epoch.json"
+    plan = summary.make(resolved, read(path), times, options.device)
+    if options.json:
+        print(json.dumps(plan.as_dict(), indent=1))
+        return
+    for line in summary.lines(plan):
+        print(line)

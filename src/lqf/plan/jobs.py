@@ -1,0 +1,80 @@
+"""How many jobs of each rule the workflow has, when nothing is there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lqf import config as settings
+from lqf.report import artefacts
+
+OWN = ("elr", "kshot", "online")
+"""Experiments with a job for each data set, method and seed of their own."""
+
+
+def datasets(config: Mapping[str, Any]) -> list[str]:
+    """List the data sets that are prepared, the source task's included.
+
+    Args:
+        config: A resolved configuration.
+
+    Returns:
+        Their names, in the order of the configuration.
+    """
+    pretrain = config["backbone"]["pretrain"]
+    return list(dict.fromkeys([*config["datasets"], *([pretrain["dataset"]] if pretrain else [])]))
+
+
+def activations(config: Mapping[str, Any]) -> list[str]:
+    """List the activations that the backbone is needed with.
+
+    Args:
+        config: A resolved configuration.
+
+    Returns:
+        Those of the methods that are run and of the notebook's, sorted.
+    """
+    points = settings.points(config)
+    methods = {"lqf"}
+    for name, section in config["experiments"].items():
+        methods |= {*section.get("methods", [settings.IMPLIED.get(name, "lqf")])}
+    return sorted({points[name].activation for name in methods})
+
+
+def count(config: Mapping[str, Any], published: Iterable[str]) -> dict[str, int]:
+    """Count the jobs of each rule for the default target in an empty folder.
+
+    Args:
+        config: A resolved configuration.
+        published: Names of the data sets that are downloaded.
+
+    Returns:
+        Rule -> number of jobs, in the order of the work; rules without a job are left out.
+    """
+    experiments = config["experiments"]
+    names = datasets(config)
+
+    def trained(which: Iterable[str]) -> int:
+        runs = settings.runs(config, which)
+        return len({run[:2] for run in runs} if config["seeds_together"] else runs)
+
+    tables = len(artefacts.select(experiments, "table"))
+    counts = {
+        "download": len({*names} & {*published}),
+        "prepare": len(names),
+        "backbone": len(activations(config)),
+        "train": trained(settings.SWEEPS),
+        **{name: trained([name]) for name in OWN},
+        **{
+            name: len(experiments[name]["seeds"]) if name in experiments else 0
+            for name in ("informativeness", "spectrum")
+        },
+        **{f"aggregate_{name}": 1 for name in experiments},
+        "claims": 1,
+        "table": tables,
+        "page": tables,
+        "figure": len(artefacts.select(experiments, "figure")),
+        "tour": 1,
+        "all": 1,
+    }
+    return {rule: number for rule, number in counts.items() if number}

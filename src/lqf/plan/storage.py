@@ -1,0 +1,112 @@
+"""What is downloaded, and what lies on the disk afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from lqf.data.published import File, Published
+from lqf.plan.images import Images
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """One thing that is downloaded.
+
+    Attributes:
+        name: Data set or weights.
+        bytes: Size, as far as known.
+        unknown: Files whose size is not known.
+        by_hand: What may have to be put in place by hand, in one sentence for each part.
+    """
+
+    name: str
+    bytes: int
+    unknown: tuple[str, ...]
+    by_hand: tuple[str, ...]
+
+
+def of_dataset(dataset: Published, folder: str) -> Fetched:
+    """What the archives of a data set take.
+
+    Args:
+        dataset: The catalogue's entry.
+        folder: Where its archives may be put.
+
+    Returns:
+        Sizes of the best choice of each part that has an address.
+    """
+    files = [file for part in dataset.parts for file in dataset.choice(part)]
+    sentences = []
+    for part, choices in dataset.parts.items():
+        if any(all(file.urls and not file.caution for file in choice) for choice in choices):
+            continue
+        reasons = [f"{file.name}: {_reason(file)}" for choice in choices for file in choice]
+        wanted = " or ".join(" and ".join(file.name for file in choice) for choice in choices)
+        sentences.append(
+            f"{dataset.name}, {part}: {'; '.join(reasons)}. If the download fails, put {wanted} into "
+            f"{folder}/{dataset.name} or into a folder that LQF_DATA names."
+        )
+    return Fetched(dataset.name, *_sizes(files), tuple(sentences))
+
+
+def of_weights(name: str, file: File, folder: str) -> Fetched:
+    """What published weights take.
+
+    Args:
+        name: Their key in the catalogue.
+        file: The file.
+        folder: Where it may be put.
+
+    Returns:
+        Its size.
+    """
+    sentence = (
+        f"{name}: {file.name}: {_reason(file)}. If the download fails, put it into {folder} or into a "
+        "folder that LQF_DATA names."
+    )
+    surely = file.urls and not file.caution
+    return Fetched(name, *_sizes([file]), () if surely else (sentence,))
+
+
+def _sizes(files: Iterable[File]) -> tuple[int, tuple[str, ...]]:
+    files = list(files)
+    known = sum(file.bytes or 0 for file in files)
+    return known, tuple(file.name for file in files if file.bytes is None)
+
+
+def _reason(file: File) -> str:
+    if file.caution:
+        return file.caution
+    return f"no address any more ({'; '.join(file.dead.values())})" if not file.urls else "has one"
+
+
+def packed_bytes(images: Mapping[str, Images], side: int) -> int:
+    """Size of the prepared data sets.
+
+    Args:
+        images: Data set -> its numbers of images.
+        side: Height and width of the stored images, S.
+
+    Returns:
+        N · S² · 3 bytes over all of them.
+    """
+    return sum(one.total for one in images.values()) * side * side * 3
+
+
+def unpacking_bytes(datasets: Iterable[Published]) -> int:
+    """Most that one data set may expand to while it is prepared; it is removed afterwards.
+
+    Args:
+        datasets: The data sets.
+
+    Returns:
+        Bytes.
+    """
+    return max(
+        (
+            sum(file.unpacked or 0 for part in one.parts for file in one.choice(part))
+            for one in datasets
+        ),
+        default=0,
+    )

@@ -1,0 +1,243 @@
+"""The plan of one configuration, as data and as text."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lqf import config as settings
+from lqf.data.published import Catalogue
+from lqf.data.status import gigabytes
+from lqf.plan import jobs, storage, times, work
+from lqf.plan.images import Images, images_of
+from lqf.plan.storage import Fetched
+from lqf.plan.times import Hours, Measured
+from lqf.plan.work import Work
+
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will take.
+
+    Attributes:
+        scale: Name of the scale.
+        network: The backbone.
+        pixels: Side of the images that it sees.
+        jobs: Rule -> number of jobs in an empty folder.
+        images: Data set -> its numbers of images; own data only when it is prepared.
+        uncounted: Data sets whose images are not counted yet.
+        downloads: What is downloaded.
+        archives: Bytes of the archives, as far as known.
+        unpacking: Bytes that one data set may take while it is prepared.
+        packed: Bytes of the prepared data sets.
+        work: Passes through the network.
+        measured: Times that the estimate rests on; empty where none fits.
+        hours: Time of the work, on one device.
+        unknown: Work for which no time is measured.
+        no_times: Why there is no time at all, or empty.
+        source: The file with the times.
+    """
+
+    scale: str
+    network: str
+    pixels: int
+    jobs: Mapping[str, int]
+    images: Mapping[str, Images]
+    uncounted: Sequence[str]
+    downloads: Sequence[Fetched]
+    archives: int
+    unpacking: int
+    packed: int
+    work: Sequence[Work]
+    measured: Sequence[Measured]
+    hours: Sequence[Hours]
+    unknown: Sequence[Work]
+    no_times: str
+    source: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan in plain values."""
+        return dataclasses.asdict(self)
+
+
+def make(
+    config: Mapping[str, Any], catalogue: Catalogue, source: Path, device: str | None = None
+) -> Plan:
+    """Work a plan out.
+
+    Args:
+        config: A resolved configuration.
+        catalogue: The published data sets and weights.
+        source: File with measured times.
+        device: Device whose times are wanted; None takes the one that was measured.
+
+    Returns:
+        The plan.
+    """
+    names = jobs.datasets(config)
+    data = Path(config["data_folder"] or "data") / config["scale"]
+    archives = config["archives_folder"] or "archives"
+    counted = {name: images_of(name, data / name, catalogue) for name in names}
+    images = {name: one for name, one in counted.items() if one is not None}
+    published = [catalogue.datasets[name] for name in names if name in catalogue.datasets]
+    downloads = [storage.of_dataset(one, archives) for one in published]
+    network, pixels = config["backbone"]["network"], config["image_size"]
+    for activation in jobs.activations(config) if config["backbone"]["pretrain"] is None else ():
+        if (weights := catalogue.weights.get(f"{network}_{activation}")) is not None:
+            downloads.append(storage.of_weights(weights.name, weights.file, archives))
+    works = work.of(config, images)
+    measured: list[Measured] = []
+    no_times = ""
+    try:
+        measured = times.read(source, network, pixels, device)
+    except times.NoTimes as problem:
+        no_times = str(problem)
+    hours, unknown = times.hours(works, measured, settings.points(config))
+    return Plan(
+        scale=config["scale"],
+        network=network,
+        pixels=pixels,
+        jobs=jobs.count(config, catalogue.datasets),
+        images=images,
+        uncounted=[name for name, one in counted.items() if one is None],
+        downloads=downloads,
+        archives=sum(one.bytes for one in downloads),
+        unpacking=storage.unpacking_bytes(published),
+        packed=storage.packed_bytes(images, config["image_size"]),
+        work=works,
+        measured=measured,
+        hours=hours,
+        unknown=[] if no_times else unknown,
+        no_times=no_times,
+        source=str(source),
+    )
+
+
+def lines(plan: Plan) -> Iterator[str]:
+    """Write a plan for a terminal.
+
+    Args:
+        plan: The plan.
+
+    Yields:
+        Lines.
+    """
+    size = f"{plan.pixels} pixels"
+    yield f"Scale {plan.scale}: {_some(len(plan.images) + len(plan.uncounted), 'data set')}, {plan.network} at {size}"
+    yield ""
+    yield "Jobs in an empty folder (`snakemake -n` tells what is left of them)"
+    for rule, number in plan.jobs.items():
+        yield f"  {rule:<26}{number:>6}"
+    yield f"  {'total':<26}{sum(plan.jobs.values()):>6}"
+    yield ""
+    yield from _download_lines(plan)
+    yield ""
+    yield "Disk"
+    if plan.downloads:
+        yield f"  {'archives':<26}{gigabytes(plan.archives):>9}" + _more(plan.downloads)
+    number = sum(one.total for one in plan.images.values())
+    yield f"  {'prepared':<26}{gigabytes(plan.packed):>9}  {number:,} images of {size}"
+    if plan.uncounted:
+        yield f"    without {', '.join(plan.uncounted)}, which is counted when it is prepared"
+    if plan.unpacking:
+        yield f"  {'while one is prepared':<26}{gigabytes(plan.unpacking):>9}  at most, then freed"
+    yield ""
+    yield from _time_lines(plan)
+
+
+def _download_lines(plan: Plan) -> Iterator[str]:
+    yield "Download"
+    if not plan.downloads:
+        yield "  nothing"
+        return
+    for one in plan.downloads:
+        unknown = f"  without {', '.join(one.unknown)}: size unknown" if one.unknown else ""
+        yield f"  {one.name:<26}{gigabytes(one.bytes):>9}{unknown}"
+    yield f"  {'total':<26}{gigabytes(plan.archives):>9}" + _more(plan.downloads)
+    by_hand = [sentence for one in plan.downloads for sentence in one.by_hand]
+    if by_hand:
+        yield "  May need your hand:"
+        for sentence in by_hand:
+            yield from _wrapped(sentence)
+
+
+def _wrapped(sentence: str) -> list[str]:
+    return textwrap.wrap(
+        sentence, _WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False
+    )
+
+
+def _more(downloads: Sequence[Fetched]) -> str:
+    number = sum(len(one.unknown) for one in downloads)
+    return f"  and {_some(number, 'file')} of unknown size" if number else ""
+
+
+def _some(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _time_lines(plan: Plan) -> Iterator[str]:
+    yield "Passes of single images through the network, and hours on one device"
+    if not plan.work:
+        yield "  none"
+        return
+    per_rule: dict[str, list[float]] = {}
+    for one in plan.work:
+        sums = per_rule.setdefault(one.rule, [0, 0, 0])
+        sums[0] += one.training
+        sums[1] += one.evaluation
+    for hours in plan.hours:
+        per_rule[hours.work.rule][2] += hours.hours
+    missing = {one.rule for one in plan.unknown}
+    yield f"  {'rule':<17}{'training':>16}{'forward alone':>16}{'hours':>10}"
+    for rule, (training, forward, hour) in per_rule.items():
+        bound = "  at most" if rule in work.BOUNDED else ""
+        told = "?" if plan.no_times else f"{hour:,.1f}{'+' if rule in missing else ''}"
+        yield f"  {rule:<17}{training:>16,}{forward:>16,}{told:>10}{bound}"
+    total = sum(one.hours for one in plan.hours)
+    sums = [sum(one[n] for one in per_rule.values()) for n in (0, 1)]
+    told = "?" if plan.no_times else f"{total:,.1f}{'+' if missing else ''}"
+    days = f"  {total / 24:,.1f} days, {total / 96:,.1f} on four devices" if total >= 48 else ""
+    yield f"  {'total':<17}{sums[0]:>16,}{sums[1]:>16,}{told:>10}{days}"
+    yield ""
+    if plan.no_times:
+        yield f"  No hours: {plan.no_times}."
+        return
+    yield from _source_lines(plan)
+
+
+def _source_lines(plan: Plan) -> Iterator[str]:
+    yield f"  Measured on {plan.measured[0].device} ({plan.source}), per image and pass of training:"
+    for one in plan.measured:
+        memory = f", peak {gigabytes(one.peak_bytes)}" if one.peak_bytes else ""
+        yield (
+            f"    {one.method:<12}{1e3 * one.seconds:>9.3f} ms  "
+            f"{1 / one.seconds:>8,.0f} images/s, batch {one.batch}{memory}"
+        )
+    lent: dict[str, set[str]] = {}
+    for hours in plan.hours:
+        if hours.measured != hours.work.method:
+            lent.setdefault(hours.measured, set()).add(hours.work.method)
+    yield "  Assumed:"
+    for other, names in sorted(lent.items()):
+        yield from _wrapped(f"the time of {other} also for {', '.join(sorted(names))}")
+    shares = (
+        f"{times.FORWARD['all']:.2f} (ordinary) or {times.FORWARD['linearized']:.2f} (linearised)"
+    )
+    yield from _wrapped(
+        f"a pass forward alone takes {shares} of one of training, by counting products"
+    )
+    if plan.unknown:
+        names = {one.method for one in plan.unknown}
+        yield f"  Without {', '.join(sorted(names))}: nothing alike is measured."
+    yield "  Not counted:"
+    yield from _wrapped(
+        "reading data, eigenvalues of the Kronecker factors, dense algebra, the start of a job, decoding "
+        "on the CPU"
+    )

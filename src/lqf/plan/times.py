@@ -1,0 +1,146 @@
+"""Measured times of a pass, and the hours that follow from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lqf.method import Method
+from lqf.plan.work import Work
+
+#: A pass forward alone, as a share of a measured pass. By counting products: an ordinary step is
+#: forward and twice as much backward; a linearised one carries tangents at twice the cost forward;
+#: where only the head is trained, the network is passed forward alone.
+FORWARD = {"all": 1 / 3, "linearized": 3 / 5, "head": 1.0}
+
+
+class NoTimes(ValueError):
+    """Nothing is measured that the estimate could rest on; the message says what is."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row of the benchmark.
+
+    Attributes:
+        method: Name of the method.
+        device: What it was measured on.
+        batch: Images at a time.
+        seconds: Seconds an image and pass of training.
+        peak_bytes: Most memory in use on the device, or None.
+    """
+
+    method: str
+    device: str
+    batch: int
+    seconds: float
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Hours:
+    """Time of the jobs of a rule that train one method.
+
+    Attributes:
+        work: The passes.
+        hours: Hours on one device.
+        measured: The method whose time it is, which another one may lend.
+    """
+
+    work: Work
+    hours: float
+    measured: str
+
+
+def read(path: Path, network: str, pixels: int, device: str | None = None) -> list[Measured]:
+    """Read the times of a network at an image size.
+
+    Args:
+        path: The benchmark's result, benchmarks/results/epoch.json.
+        network: Name of the backbone.
+        pixels: Side of the images that the network sees.
+        device: The device; None takes the first that the file has.
+
+    Returns:
+        The fastest row of each method, all of one device.
+
+    Raises:
+        NoTimes: If there is none.
+    """
+    if not path.is_file():
+        raise NoTimes(f"no step time is measured: there is no file {path}")
+    rows: list[Mapping[str, Any]] = json.loads(path.read_text("utf-8"))["rows"]
+    fitting = [r for r in rows if (r["network"], r["image_size"]) == (network, pixels)]
+    if not fitting:
+        known = sorted({f"{row['network']} at {row['image_size']} pixels" for row in rows})
+        raise NoTimes(
+            f"no step time is measured for {network} at {pixels} pixels: {path} has "
+            f"{', '.join(known) or 'nothing'}"
+        )
+    devices = list(dict.fromkeys(row["device"] for row in fitting))
+    if device is not None and device not in devices:
+        raise NoTimes(
+            f"no step time is measured on {device!r}: {path} has {' and '.join(map(repr, devices))}; "
+            "leave --device out for the hours there"
+        )
+    found: dict[str, Measured] = {}
+    for row in fitting:
+        if row["device"] == (device or devices[0]):
+            one = Measured(
+                row["method"],
+                row["device"],
+                row["batch"],
+                row["seconds_per_image_pass"],
+                row.get("peak_bytes"),
+            )
+            if one.method not in found or one.seconds < found[one.method].seconds:
+                found[one.method] = one
+    return list(found.values())
+
+
+def hours(
+    works: Iterable[Work], times: Sequence[Measured], methods: Mapping[str, Method]
+) -> tuple[list[Hours], list[Work]]:
+    """Turn passes into hours.
+
+    Args:
+        works: The passes.
+        times: Measured times of one device.
+        methods: Name -> the five choices; a method that is not measured takes the time of one that
+            does the same to an image.
+
+    Returns:
+        What can be estimated, and the work for which nothing alike is measured.
+    """
+    found, unknown = [], []
+    for work in works:
+        lender = _lender(work.method, times, methods)
+        if lender is None:
+            unknown.append(work)
+            continue
+        share = FORWARD[methods[lender.method].trained]
+        seconds = (work.training + share * work.evaluation) * lender.seconds
+        found.append(Hours(work, seconds / 3600, lender.method))
+    return found, unknown
+
+
+def _lender(name: str, times: Sequence[Measured], methods: Mapping[str, Method]) -> Measured | None:
+    """The method itself, or the measured one whose choices are closest and that trains the same.
+
+    A head may take the forward part of an ordinary step.
+    """
+    wanted = methods[name]
+
+    def distance(one: Measured) -> tuple[int, ...]:
+        other = methods[one.method]
+        keys = ("trained", "pooling", "optimizer", "activation", "loss")
+        return (one.method != name, *(getattr(wanted, k) != getattr(other, k) for k in keys))
+
+    allowed = {"head", "all"} if wanted.trained == "head" else {wanted.trained}
+    alike = [
+        one for one in times if one.method in methods and methods[one.method].trained in allowed
+    ]
+    return min(alike, key=distance, default=None)

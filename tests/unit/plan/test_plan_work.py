@@ -1,0 +1,142 @@
+"""Passes through the network, counted by hand beside what the configuration gives."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lqf import config as settings
+from lqf.data.published_reader import read
+from lqf.plan import work
+from lqf.plan.images import Images, images_of
+from lqf.plan.work import Work
+
+ROOT = Path(__file__).parents[3]
+IMAGES = {"digits": Images(train=40, val=5, test=7, classes=10)}
+NONLINEAR = {"rates": [0.1, 0.2, 0.3], "weight_decays": [0.1], "batch_norm": ["train", "frozen"]}
+
+
+@pytest.fixture
+def config() -> dict[str, Any]:
+    """One data set and seed, no experiment."""
+    loaded = settings.load(ROOT / "config/config.yaml", ROOT / "config/demo.yaml")
+    loaded = copy.deepcopy(loaded)
+    loaded |= {"seeds": [0], "train_per_class": None, "experiments": {}}
+    loaded["training"]["nonlinear"] |= {**NONLINEAR, "epochs": 4}
+    loaded["training"]["sgd"] |= {"rates": [0.1], "weight_decays": [0.1, 0.2], "epochs": 5}
+    loaded["training"]["kfac_sgd"] |= {"rates": [0.1, 1.0], "weight_decays": [0.1], "epochs": 3}
+    loaded["training"]["pcg"] |= {"weight_decays": [0.1, 0.2, 0.3], "max_passes": 8}
+    return loaded
+
+
+def only(config: dict[str, Any], experiment: str, **section: Any) -> list[Work]:
+    config["experiments"] = {experiment: {"seeds": [0], **section}}
+    return work.of(config, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("method", "training", "evaluation"),
+    [
+        ("nlft", 6 * 4 * 40, 6 * (2 * 40 + 52)),
+        ("gaf", 2 * 5 * 40, 3 * 52),
+        ("lqf", 2 * 3 * 40 + 2 * 40, 3 * 52),
+        ("lqf_exact", 3 * 8 * 40 + 2 * 40, 4 * 52),
+        ("fc", 0, 52),
+        ("lqf_fc", 0, 52),
+    ],
+)
+def test_one_job_trains_its_grid(
+    config: dict[str, Any], method: str, training: int, evaluation: int
+) -> None:
+    found = only(config, "comparison", datasets=["digits"], methods=[method])
+
+    assert found == [Work("train", method, training, evaluation)]
+
+
+def test_a_run_that_two_experiments_share_is_counted_once(config: dict[str, Any]) -> None:
+    section = {"datasets": ["digits"], "methods": ["gaf"], "seeds": [0, 1]}
+    config["experiments"] = {"comparison": section, "ablation": section}
+
+    assert work.of(config, IMAGES) == [Work("train", "gaf", 2 * 400, 2 * 3 * 52)]
+
+
+def test_few_images_a_class_are_few_passes(config: dict[str, Any]) -> None:
+    config["train_per_class"] = 2
+    found = only(config, "comparison", datasets=["digits"], methods=["gaf"])
+    assert found[0].training == 2 * 5 * 20
+
+    shots = only(config, "kshot", datasets=["digits"], methods=["gaf"], shots=[1, 3])
+    assert shots[0].training == 2 * 5 * (10 + 30)
+
+
+def test_a_sweep_of_rates_has_its_own_epochs(config: dict[str, Any]) -> None:
+    found = only(
+        config,
+        "elr",
+        datasets=["digits"],
+        methods=["gaf"],
+        rates=[1, 2],
+        batches=[1, 2, 3],
+        epochs=7,
+    )
+
+    assert found == [Work("elr", "gaf", 6 * 7 * 40, 7 * 52)]
+
+
+def test_learning_online_trains_on_what_has_arrived(config: dict[str, Any]) -> None:
+    # 3, 6 and 9 images, from the last solution and from the start, 2 epochs, and the stop rule.
+    fits = 2 * 2 * (3 + 6 + 9)
+    found = only(
+        config,
+        "online",
+        dataset="digits",
+        methods=["lqf", "gaf"],
+        steps=3,
+        per_step=3,
+        max_epochs=2,
+    )
+
+    forward = fits + 2 * (3 + 6 + 9) + 2 * 3 * (5 + 7)
+    assert set(found) == {
+        Work("online", "lqf", fits + 2 * 2 * 9, forward),
+        # The rate is searched on everything that will arrive.
+        Work("online", "gaf", fits + 2 * 5 * 9, forward + 3 * (9 + 5 + 7)),
+    }
+
+
+def test_analyses_have_a_backward_pass_for_each_output(config: dict[str, Any]) -> None:
+    found = only(config, "spectrum", dataset="digits", samples=6)
+    assert found[0].training == 6 * 4 * 40 + 2 * 6 * 10
+
+    found = only(config, "informativeness", dataset="digits", removals=[0, 1])
+    assert found == [Work("informativeness", "lqf_exact", (40 + 5) * 10 + 2 * 40, 5 * 2 * 7)]
+
+
+def test_own_data_that_is_not_prepared_is_left_out(config: dict[str, Any]) -> None:
+    config["experiments"] = {"comparison": {"datasets": ["mine"], "methods": ["gaf"], "seeds": [0]}}
+
+    assert work.of(config, IMAGES) == []
+
+
+def test_numbers_of_the_catalogue(tmp_path: Path) -> None:
+    catalogue = read()
+
+    assert images_of("flowers102", tmp_path, catalogue) == Images(1020, 1020, 6149, 102)
+    pets = images_of("oxford_pets", tmp_path, catalogue)
+    assert pets == Images(3680 - 368, 368, 3669, 37)
+    cells = images_of("malaria", tmp_path, catalogue)
+    assert cells is not None
+    assert cells.total == 27558
+    assert cells.test == round(0.2 * 27558)
+    assert images_of("digits", tmp_path, catalogue) == Images(1797 - 700, 200, 500, 10)
+    assert images_of("mine", tmp_path, catalogue) is None
+
+
+def test_prepared_data_have_their_own_numbers(tmp_path: Path) -> None:
+    text = '{"images": {"train": 3, "val": 2, "test": 1}, "classes": ["a", "b"]}'
+    (tmp_path / "dataset.json").write_text(text)
+
+    assert images_of("mine", tmp_path, read()) == Images(3, 2, 1, 2)

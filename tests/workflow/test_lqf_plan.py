@@ -1,0 +1,69 @@
+"""`lqf plan` beside what Snakemake plans."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = {
+    "paper": [],
+    "demo": ["--configfile", "config/demo.yaml"],
+    "mini": ["--configfile", "config/demo.yaml", "tests/workflow/mini.yaml"],
+    "one experiment": ["--configfile", "config/demo.yaml", "--config", "only=kshot"],
+}
+
+
+def lqf(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    files = [str(ROOT / one) if one.endswith(".yaml") else one for one in arguments]
+    return subprocess.run(
+        [sys.executable, "-m", "lqf", "plan", *files],
+        cwd=folder, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_jobs_are_those_that_snakemake_plans(name: str, tmp_path: Path) -> None:
+    files = [str(ROOT / one) if one.endswith(".yaml") else one for one in CONFIGS[name]]
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", *files]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
+    dry = subprocess.run(command, text=True, capture_output=True, check=True).stdout
+    table = dry.partition("Job stats:")[2].partition("\n\n")[0]
+    wanted = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
+
+    plan = json.loads(lqf(tmp_path, *CONFIGS[name], "--json").stdout)
+
+    assert wanted.pop("total") == sum(wanted.values())
+    assert plan["jobs"] == wanted
+
+
+def test_paper_scale_names_what_a_person_has_to_do(tmp_path: Path) -> None:
+    done = lqf(tmp_path)
+
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^  flowers102 +345 MB$", done.stdout, re.MULTILINE)
+    assert "indoor-scenes-cvpr-2019.zip: may ask for an account" in done.stdout
+    assert "LQF_DATA" in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 130
+
+
+def test_a_bad_configuration_is_one_sentence(tmp_path: Path) -> None:
+    done = lqf(tmp_path, "--config", "only=kshoot")
+
+    assert done.returncode == 1
+    assert "did you mean 'kshot'?" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_it_does_not_import_torch(tmp_path: Path) -> None:
+    code = "import sys; from lqf.cli import main; main(['plan']); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True
+    )
+
+    assert done.stdout.splitlines()[-1] == "False"
