@@ -164,6 +164,8 @@ def _daemon(folder: Path, name: str, *command: str) -> Iterator[subprocess.Popen
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            # An interrupt is for us, who still need the daemons to end their jobs.
+            start_new_session=True,
         )
         try:
             yield process
