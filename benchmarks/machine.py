@@ -63,28 +63,64 @@ def peak_memory(function: Callable[..., Callable[[], object]], *arguments: Any) 
     Returns:
         Peak resident memory after three runs of the action, less the resident memory before it.
     """
+    return int(isolated(_measure, function, arguments))
+
+
+def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function in a process of its own.
+
+    Args:
+        function: importable by name.
+        arguments: of the function.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        RuntimeError: if the process ends without an answer.
+    """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_measure, args=(sender, function, arguments))
+    process = context.Process(target=_answer, args=(sender, function, arguments))
     process.start()
     sender.close()
     try:
-        return int(receiver.recv())
+        return receiver.recv()
+    except EOFError:
+        raise RuntimeError(f"the process of {function.__name__} ended without an answer") from None
     finally:
         process.join()
 
 
-def _measure(sender: Any, function: Callable[..., Callable[[], object]], arguments: Any) -> None:
+def _answer(sender: Any, function: Callable[..., Any], arguments: Any) -> None:
+    sender.send(function(*arguments))
+
+
+def _measure(function: Callable[..., Callable[[], object]], arguments: Any) -> int:
     action = function(*arguments)
-    # What preparing has freed goes back to the system, or the action would be given it for nothing.
-    gc.collect()
-    ctypes.CDLL(None).malloc_trim(0)
-    before = _status("VmRSS")
-    # The peak so far is that of preparing; 5 asks the kernel to forget it.
-    Path("/proc/self/clear_refs").write_text("5")
+    before = resident()
+    forget_peak()
     for _ in range(3):
         action()
-    sender.send(_status("VmHWM") - before)
+    return peak() - before
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes, after what was freed went back to the system."""
+    gc.collect()
+    # What preparing has freed goes back to the system, or the action would be given it for nothing.
+    ctypes.CDLL(None).malloc_trim(0)
+    return _status("VmRSS")
+
+
+def peak() -> int:
+    """Largest resident memory of this process in bytes since `forget_peak`."""
+    return _status("VmHWM")
+
+
+def forget_peak() -> None:
+    """Let the peak start again from the present."""
+    Path("/proc/self/clear_refs").write_text("5")  # 5 asks Linux for this
 
 
 def _status(field: str) -> int:

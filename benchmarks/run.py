@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import one_pass
+from benchmarks import epoch, one_pass
 from benchmarks.machine import machine
 
 #: A benchmark has TITLE, ``measure(rounds, small)`` -> rows, ``markdown(result)`` -> text, and
 #: ``plot(result, path)``; ROUNDS is its usual number of repetitions.
-BENCHMARKS: dict[str, ModuleType] = {"pass": one_pass}
+BENCHMARKS: dict[str, ModuleType] = {"epoch": epoch, "pass": one_pass}
 
 
 def main() -> None:

@@ -1,0 +1,329 @@
+"""One epoch of each method on random images at full size: time an image, and peak memory.
+
+The rows are what ``lqf plan`` multiplies with the paper's data sets. On a CPU the clock is CPU time
+of one thread, so that a busy machine gives the same numbers; on a GPU it is the wall's.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.machine import forget_peak, isolated, line, peak, resident
+from lqf.curvature import Preconditioner, eigenvalue_correction, kronecker_factors
+from lqf.experiments.nonlinear import Schedule, train_network
+from lqf.linear import FeatureJacobian, Jacobian, Layout, Linearized, NetworkJacobian
+from lqf.losses import SquaredLoss, make_loss
+from lqf.method import Method, get
+from lqf.networks import Classifier, CovariancePooling, build, fold_batch_norm
+from lqf.solve import solve_pcg, solve_sgd
+
+TITLE = "One epoch of each method"
+ROUNDS = 1
+#: What was committed last; a run replaces the rows of its own device.
+RESULT = Path(__file__).parent / "results" / "epoch.json"
+#: Methods of one process: those of a tuple share the network and its curvature.
+GROUPS = (
+    ("nlft",),
+    ("mpn_cov",),
+    ("fc",),
+    ("gaf",),
+    ("lqf_fc",),
+    ("lqf", "lqf_exact"),
+    ("b_lqf",),
+)
+NOTE = (
+    "A pass is one image's share of an epoch: forward, backward and the step; for the linear methods "
+    "Jδ, Jᵀr and the preconditioner. For heads it is a pass over stored features. Set-up an image is "
+    "the outputs or features at w0 and the two data passes of the curvature; set-up once is the "
+    "eigenbases. Random images. Peak memory is that of the process without Python and torch on a CPU, "
+    "and what is allocated on a GPU. On a CPU the seconds are CPU time of one thread."
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is run: network, resolution, samples and classes."""
+
+    network: str
+    image_size: int
+    batch: int
+    images: int
+    classes: int
+    covariance_dimension: int = 256
+
+
+FULL = {"cpu": Case("resnet50", 224, 8, 16, 100), "cuda": Case("resnet50", 224, 32, 1024, 100)}
+SMALL = Case("demo_resnet", 16, 4, 8, 3, covariance_dimension=4)
+
+
+@dataclass
+class _Clock:
+    """Seconds by name, on the clock of the device."""
+
+    device: torch.device
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+            return time.perf_counter()
+        return time.process_time()
+
+    @contextmanager
+    def measuring(self, name: str) -> Iterator[None]:
+        started = self.now()
+        yield
+        self.seconds[name] = self.now() - started
+
+
+def measure(rounds: int = ROUNDS, small: bool = False) -> list[dict[str, Any]]:
+    """One row a method; rows that other devices left in the committed result are kept."""
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    case = SMALL if small else FULL[kind]
+    rows: list[dict[str, Any]] = []
+    for methods in GROUPS:
+        # The best of the rounds: whatever disturbs a run makes it slower.
+        runs = [isolated(_group, methods, case, kind) for _ in range(rounds)]
+        for number in range(len(methods)):
+            candidates = [run[number] for run in runs]
+            rows.append(min(candidates, key=lambda row: row["seconds_per_image_pass"]))
+            print(json.dumps(rows[-1]), flush=True)
+    if small or not RESULT.exists():
+        return rows
+    others = json.loads(RESULT.read_text())["rows"]
+    return [row for row in others if row["device"] != rows[0]["device"]] + rows
+
+
+def _device_name(kind: str) -> str:
+    if kind == "cuda":
+        return torch.cuda.get_device_name()
+    level = torch.backends.cpu.get_cpu_capability()
+    return f"CPU, {torch.get_num_threads()} thread, {platform.machine()} {level}"
+
+
+def _group(methods: tuple[str, ...], case: Case, kind: str) -> list[dict[str, Any]]:
+    torch.set_num_threads(1)
+    device = torch.device(kind)
+    for name in methods:
+        # What only a first run does (imports, handles of libraries) is not an epoch's.
+        _Work(get(name), SMALL, device).row(name)
+    before = resident()
+    work = _Work(get(methods[0]), case, device)
+    rows = []
+    for name in methods:
+        rows.append(work.row(name))
+        rows[-1]["peak_bytes"] = work.peak_bytes() - (before if kind == "cpu" else 0)
+    return rows
+
+
+class _Work:
+    """One method's set-up and epoch."""
+
+    def __init__(self, method: Method, case: Case, device: torch.device) -> None:
+        self.case, self.device, self.clock = case, device, _Clock(device)
+        generator = torch.Generator().manual_seed(0)
+        shape = (case.images, 3, case.image_size, case.image_size)
+        images = torch.randn(shape, generator=generator).to(device)
+        self.images = images.contiguous(memory_format=torch.channels_last)
+        self.labels = (torch.arange(case.images) % case.classes).to(device)
+        torch.manual_seed(0)
+        network = build(
+            case.network,
+            case.classes,
+            activation=method.activation,
+            pooling=method.pooling,
+            covariance_dimension=case.covariance_dimension,
+        )
+        self.network: Classifier = network.to(device, memory_format=torch.channels_last).eval()
+        if isinstance(network.pool, CovariancePooling):
+            with torch.no_grad():
+                network.pool.calibrate(network.features(self.images[: case.batch]))
+        self._prepared: tuple[Jacobian, Preconditioner | None] | None = None
+        self._peak = 0
+        self._forget_peak()
+
+    def _forget_peak(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            forget_peak()
+
+    def peak_bytes(self) -> int:
+        """Largest memory since the network was built, set-up included."""
+        now = torch.cuda.max_memory_allocated() if self.device.type == "cuda" else peak()
+        self._peak = max(self._peak, now)
+        return self._peak
+
+    def row(self, name: str) -> dict[str, Any]:
+        """Run a method, and tell what it took."""
+        method = get(name)
+        seconds = self._nonlinear(method) if method.trained == "all" else self._linear(method)
+        setup = self.clock.seconds
+        per_image = {
+            key: setup[key] / self.case.images for key in ("outputs", "curvature") if key in setup
+        }
+        return {
+            "method": name,
+            "network": self.case.network,
+            "image_size": self.case.image_size,
+            "classes": self.case.classes,
+            "batch": self.case.batch,
+            "images": self.case.images,
+            "device": _device_name(self.device.type),
+            "precision": "fp32",
+            "clock": "wall" if self.device.type == "cuda" else "CPU time",
+            "seconds_per_image_pass": seconds,
+            "images_per_s": 1 / seconds,
+            "setup_seconds_per_image": sum(per_image.values()),
+            "setup_seconds": setup.get("eigenbases", 0.0),
+        }
+
+    def _nonlinear(self, method: Method) -> float:
+        loss = make_loss(method.loss, 15.0, self.case.classes)
+        schedule = Schedule(1e-4, 1e-4, self.case.batch, epochs=1)
+        started = self.clock.now()
+        ended: list[float] = []
+
+        def on_epoch(*_: object) -> bool:
+            ended.append(self.clock.now())
+            return True
+
+        train_network(self.network, self.images, self.labels, loss, schedule, 0, on_epoch)
+        return (ended[0] - started) / self.case.images
+
+    def _linear(self, method: Method) -> float:
+        if self._prepared is None:
+            self._prepared = self._set_up(method)
+        jacobian, preconditioner = self._prepared
+        loss = make_loss(method.loss, 15.0, self.case.classes)
+        ended: list[float] = []
+
+        def on_epoch(*_: object) -> bool:
+            ended.append(self.clock.now())
+            return True
+
+        started = self.clock.now()
+        if method.optimizer == "pcg" and isinstance(loss, SquaredLoss):
+            target = loss.targets(self.labels) - jacobian.base
+            solution = solve_pcg(
+                jacobian,
+                target,
+                1e-4,
+                preconditioner=preconditioner,
+                tolerance=1e-12,
+                max_passes=4,
+            )
+            return (self.clock.now() - started) / solution.passes / self.case.images
+        solve_sgd(
+            jacobian,
+            loss,
+            self.labels,
+            weight_decay=1e-4,
+            rate=1e-9,
+            epochs=1,
+            batch=self.case.batch,
+            preconditioner=preconditioner,
+            on_epoch=on_epoch,
+        )
+        return (ended[0] - started) / self.case.images
+
+    def _set_up(self, method: Method) -> tuple[Jacobian, Preconditioner | None]:
+        """The Jacobian and, where the method has one, the preconditioner; each part is timed."""
+        batch = self.case.batch
+        jacobian: Jacobian
+        network: nn.Module
+        if method.trained == "head":
+            network = self.network.head
+            with self.clock.measuring("outputs"), torch.no_grad():
+                inputs = torch.cat([self.network.embed(x) for x in self.images.split(batch)])
+                jacobian = FeatureJacobian(inputs, network(inputs))
+            layout = Layout.of(network.named_parameters())
+        else:
+            network, inputs = fold_batch_norm(self.network), self.images
+            linearized = Linearized(network)
+            layout = linearized.layout
+            with self.clock.measuring("outputs"):
+                jacobian = NetworkJacobian(linearized, inputs, batch)
+        if method.optimizer == "sgd":
+            return jacobian, None
+        return jacobian, self._preconditioner(network, inputs, layout)
+
+    def _preconditioner(self, network: nn.Module, inputs: Tensor, layout: Layout) -> Preconditioner:
+        # One random probe a sample, as large data sets have it.
+        with self.clock.measuring("factors"):
+            factors = kronecker_factors(
+                network, inputs, layout.names, probes=1, batch=self.case.batch
+            )
+        with self.clock.measuring("eigenbases"):
+            for path in factors.blocks:
+                factors.basis(path)
+        with self.clock.measuring("correction"):
+            correction = eigenvalue_correction(network, inputs, factors, batch=self.case.batch)
+        seconds = self.clock.seconds
+        seconds["curvature"] = seconds["factors"] + seconds["correction"]
+        return Preconditioner(factors, layout, 1e-3, correction)
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """One line a device and method."""
+    head = [
+        "device",
+        "method",
+        "network",
+        "batch",
+        "ms an image and pass",
+        "images/s",
+        "peak GB",
+        "set-up: ms an image",
+        "set-up: s",
+    ]
+    lines = [f"# {result['title']}", "", line(head), line(["---"] * len(head))]
+    for row in result["rows"]:
+        cells = [
+            row["device"],
+            row["method"],
+            f"{row['network']}@{row['image_size']}",
+            row["batch"],
+            f"{1e3 * row['seconds_per_image_pass']:.3g}",
+            f"{row['images_per_s']:.3g}",
+            f"{row['peak_bytes'] / 1e9:.2f}",
+            f"{1e3 * row['setup_seconds_per_image']:.3g}",
+            f"{row['setup_seconds']:.3g}",
+        ]
+        lines.append(line(cells))
+    return "\n".join([*lines, "", NOTE]) + "\n"
+
+
+def plot(result: dict[str, Any], path: Path) -> None:
+    """Images a second by method, one colour a device."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    rows: list[dict[str, Any]] = result["rows"]
+    devices = list(dict.fromkeys(row["device"] for row in rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    height = 0.8 / len(devices)
+    for number, device in enumerate(devices):
+        of = [row for row in rows if row["device"] == device]
+        places = [methods.index(row["method"]) + number * height for row in of]
+        axes.barh(places, [row["images_per_s"] for row in of], height, label=device)
+    axes.set_yticks(range(len(methods)), methods)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("images a second, one pass")
+    figure.legend(loc="outside lower center", fontsize="small", frameon=False)
+    figure.savefig(path, dpi=120, metadata={"Software": None})
+    plt.close(figure)
