@@ -1,13 +1,15 @@
-"""Finished grid points of a job, so that a job that was killed continues where it was.
+"""What a job has done so far, so that a job that was killed continues where it was.
 
-A job's points are kept in a folder named by a hash of everything that they depend on: the resolved
+Finished grid points are kept, and the newest state (`lqf.snapshot`) of the one under way.  A job's
+points are kept in a folder named by a hash of everything that they depend on: the resolved
 settings, the data, the weights, this package's source and the versions below it.  A point made with
 anything else is therefore never found.  The folder lies beside the job's output, where Snakemake does
 not know it and does not delete it, and goes when the output is written.
 
 Numbers survive unchanged (JSON keeps every bit of a float), so a continued job writes the bytes of
 one that was never interrupted, but for ``wall_s``: that is a point's own training time, measured
-by the process that finished it.  Time spent on a point that was not finished is not in it.
+by the processes that worked on it.  Time spent after the last state of a process that was killed
+is not in it.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from lqf.run import replaced
+from lqf.snapshot import State, ending_gently
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +77,8 @@ def kept(folder: Path, key: str) -> Iterator[Path]:
 
     Args:
         folder: the run folder, which the caller has locked.
-        key: the job's key; points kept under other keys are forgotten as well.
+        key: the job's key; what is kept under other keys is forgotten as well, their states, which
+            are large, at once.
 
     Yields:
         The folder of the points.
@@ -83,12 +87,29 @@ def kept(folder: Path, key: str) -> Iterator[Path]:
     if points.exists():
         log.info("continues with %d finished grid points", len(list(points.glob("*.json"))))
     points.mkdir(parents=True, exist_ok=True)
+    for state in folder.glob(f"{FOLDER}/*/*.safetensors"):
+        if state.parent != points:
+            state.unlink()
     token = _CURRENT.set(points)
     try:
-        yield points
+        with ending_gently():
+            yield points
     finally:
         _CURRENT.reset(token)
     shutil.rmtree(folder / FOLDER)
+
+
+def state_of(kind: str, work: object) -> State:
+    """Where the running job keeps the newest state of some work; outside a job, nowhere.
+
+    Args:
+        kind: names the file; a newer state of one kind takes the place of the last.
+        work: tells this piece of work from others of its kind.
+    """
+    folder = _CURRENT.get()
+    if folder is None:
+        return State(None, "")
+    return State(folder / f"{kind}.safetensors", digest(folder.name, repr(work)))
 
 
 class Points:
@@ -130,3 +151,11 @@ class Points:
         if path is not None:
             with replaced(path) as temporary:
                 temporary.write_text(json.dumps(result))
+
+    def state(self, point: object) -> State:
+        """Where the newest state of a point under way is kept.
+
+        Args:
+            point: the grid point.
+        """
+        return state_of("point", (self._grid, point))

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import MultiStepLR
 
 from lqf.losses import Loss
 from lqf.networks import freeze_batch_norm
-from lqf.solve import Diverged
+from lqf.solve import Diverged, Resume, Snapshot
 
 #: Called after each epoch with its number (from 1), its mean training loss and a function that
 #: returns the outputs on the training samples (N × C); True stops the training.
@@ -60,6 +60,7 @@ def train_network(
     schedule: Schedule,
     seed: int,
     on_epoch: OnEpoch | None = None,
+    resume: Resume | None = None,
 ) -> int:
     """Train ``network`` in place.
 
@@ -71,6 +72,7 @@ def train_network(
         schedule: rate, decay, batch, epochs.
         seed: order of the samples.
         on_epoch: called after each epoch; True stops.
+        resume: keeps the state after a step; a run that goes on from it ends with the same bits.
 
     Returns:
         The number of epochs done.
@@ -86,21 +88,42 @@ def train_network(
         momentum=schedule.momentum,
         weight_decay=schedule.weight_decay,
     )
-    steps = sorted({max(1, round(m * schedule.epochs)) for m in schedule.milestones})
-    scheduler = MultiStepLR(optimizer, steps, schedule.decay)
+    bounds = sorted({max(1, round(m * schedule.epochs)) for m in schedule.milestones})
+    scheduler = MultiStepLR(optimizer, bounds, schedule.decay)
     generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)  # dropout, where a network has it
     last = float("nan")
-    for epoch in range(1, schedule.epochs + 1):
+    first, done, total = 1, 0, 0.0
+
+    def snapshot() -> Snapshot:
+        numbers = {"epoch": epoch, "done": done, "total": total, "last": last}
+        tensors = {"order": drawn_by, **_training_state(network, optimizer)}
+        return Snapshot(tensors, {**numbers, "rate": optimizer.param_groups[0]["lr"]})
+
+    if resume is not None and (known := resume.load()) is not None:
+        _restore_training(network, optimizer, known.tensors)
+        generator.set_state(known.tensors["order"])
+        first, done, total, last, rate = (
+            known.numbers[name] for name in ("epoch", "done", "total", "last", "rate")
+        )
+        optimizer.param_groups[0]["lr"], scheduler.last_epoch = rate, first - 1
+    for epoch in range(first, schedule.epochs + 1):
         network.train()
-        total = 0.0
+        total = total if done else 0.0
         # Nearly equal batches: a short last one would have poor batch statistics.
+        drawn_by = generator.get_state()
         order = torch.randperm(len(labels), generator=generator)
-        for index in order.tensor_split(math.ceil(len(labels) / schedule.batch)):
+        parts = order.tensor_split(math.ceil(len(labels) / schedule.batch))
+        for index in parts[done:]:
             optimizer.zero_grad(set_to_none=True)
             value = loss.value(network(images[index]), labels[index])
             value.backward()
             optimizer.step()
             total += value.item() * len(index)
+            done += 1
+            if resume is not None:
+                resume.offer(snapshot)
+        done = 0
         if not torch.isfinite(torch.tensor(total)):
             raise Diverged(epoch=epoch, rate=schedule.rate, last_loss=last)
         last = total / len(labels)
@@ -108,6 +131,38 @@ def train_network(
         if on_epoch is not None and on_epoch(epoch, last, lambda: outputs_of(network, images)):
             return epoch
     return schedule.epochs
+
+
+def _training_state(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
+    """Weights and buffers, momentum, and the state of the random generators."""
+    state = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
+    for name, parameter in network.named_parameters():
+        momentum = optimizer.state[parameter].get("momentum_buffer")
+        if momentum is not None:
+            state[f"momentum/{name}"] = momentum
+    state["generator/cpu"] = torch.get_rng_state()
+    if (place := next(network.parameters()).device).type == "cuda":
+        state["generator/cuda"] = torch.cuda.get_rng_state(place)
+    return state
+
+
+def _restore_training(
+    network: nn.Module, optimizer: torch.optim.SGD, state: Mapping[str, Tensor]
+) -> None:
+    prefix = "network/"
+    network.load_state_dict(
+        {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    )
+    for name, parameter in network.named_parameters():
+        if f"momentum/{name}" in state:
+            # In the memory layout of its parameter, as the optimizer makes it.
+            momentum = torch.empty_like(parameter, requires_grad=False)
+            optimizer.state[parameter]["momentum_buffer"] = momentum.copy_(
+                state[f"momentum/{name}"]
+            )
+    torch.set_rng_state(state["generator/cpu"])
+    if "generator/cuda" in state:
+        torch.cuda.set_rng_state(state["generator/cuda"], next(network.parameters()).device)
 
 
 def schedules(grid: Mapping[str, Any]) -> list[Schedule]:

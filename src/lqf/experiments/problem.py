@@ -27,7 +27,16 @@ from lqf.linear import (
 from lqf.losses import SquaredLoss, make_loss
 from lqf.method import Method
 from lqf.networks import Classifier, fold_batch_norm
-from lqf.solve import Diverged, RidgePath, Solution, solve_head, solve_pcg, solve_sgd, stable_rate
+from lqf.solve import (
+    Diverged,
+    Resume,
+    RidgePath,
+    Solution,
+    solve_head,
+    solve_pcg,
+    solve_sgd,
+    stable_rate,
+)
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +103,9 @@ class NonlinearProblem:
         seed: int,
         on_epoch: OnEpoch | None = None,
         start: nn.Module | None = None,
+        resume: Resume | None = None,
     ) -> Fit:
-        """Train a copy of the network, or of ``start``.
+        """Train a copy of the network, or of ``start``; ``resume`` keeps the state under way.
 
         Raises:
             ValueError: if the grid point lacks rate, batch or epochs.
@@ -116,7 +126,7 @@ class NonlinearProblem:
         )
         train = self._task.train
         epochs = train_network(
-            network, train.images, train.labels, self._loss, schedule, seed, on_epoch
+            network, train.images, train.labels, self._loss, schedule, seed, on_epoch, resume
         )
         train_loss = self._loss.value(outputs_of(network, train.images), train.labels).item()
         before = self._loss.value(outputs_of(self.network, train.images), train.labels).item()
@@ -283,13 +293,14 @@ class LinearProblem:
         seed: int,
         on_epoch: OnEpoch | None = None,
         start: Tensor | None = None,
+        resume: Resume | None = None,
     ) -> Fit:
-        """Solve at one grid point, from δ = 0 or from ``start``.
+        """Solve at one grid point, from δ = 0 or from ``start``; ``resume`` keeps the state.
 
         Raises:
             Diverged: if the loss is not finite, or ends far above where it started.
         """
-        solution = self._solve(point, seed, on_epoch, start)
+        solution = self._solve(point, seed, on_epoch, start, resume)
         before = self.loss.value(self.jacobian.base, self.train.labels).item()
         if not solution.loss <= DIVERGED * before:
             raise Diverged(solution.epochs or 0, self.rate(point), solution.loss)
@@ -308,10 +319,15 @@ class LinearProblem:
         )
 
     def _solve(
-        self, point: Point, seed: int, on_epoch: OnEpoch | None, start: Tensor | None
+        self,
+        point: Point,
+        seed: int,
+        on_epoch: OnEpoch | None,
+        start: Tensor | None,
+        resume: Resume | None,
     ) -> Solution:
         if self.method.optimizer == "pcg":
-            return self._optimum(point, start)
+            return self._optimum(point, start, resume)
         if self.method.optimizer == "closed_form":
             return self._closed_form(point.weight_decay)
         rate = self.rate(point)
@@ -347,6 +363,7 @@ class LinearProblem:
             preconditioner=preconditioner,
             start=start,
             on_epoch=after_epoch,
+            resume=resume,
         )
         if lift is None:
             return solution
@@ -360,7 +377,7 @@ class LinearProblem:
             solution.history,
         )
 
-    def _optimum(self, point: Point, start: Tensor | None) -> Solution:
+    def _optimum(self, point: Point, start: Tensor | None, resume: Resume | None) -> Solution:
         """The ridge solution: from the Gram matrix where it is small, else by iteration."""
         jacobian, decay = self.jacobian, point.weight_decay
         target = self.residual_target()
@@ -373,6 +390,7 @@ class LinearProblem:
                 tolerance=point.tolerance,
                 max_passes=point.max_passes,
                 start=start,
+                resume=resume,
             )
         if self._path is None:
             self._path = RidgePath(jacobian.gram(), target)

@@ -132,9 +132,10 @@ def fit_grid(
                 bar.update()
                 continue
             started = time.perf_counter()
+            state = finished.state(point)
             row = {**common, **point_columns(point, problem, method, task)}
             try:
-                fit = problem.fit(point, seed)
+                fit = problem.fit(point, seed, resume=state)
                 measured, outputs = fit_columns(fit, task)
                 row |= measured
                 fits[number] = fit
@@ -142,8 +143,9 @@ def fit_grid(
             except Diverged as error:
                 log.warning("%s, grid point %d of %d: %s", title, number + 1, len(points), error)
                 row |= {"epochs": error.epoch, "status": "diverged", "message": str(error)}
-            row["wall_s"] = time.perf_counter() - started
+            row["wall_s"] = state.seconds + time.perf_counter() - started
             finished.put(point, {"row": row, "val_loss": losses.get(number)})
+            state.forget()
             rows.append(row)
             bar.update()
     mark_selected(rows, losses)

@@ -2,7 +2,7 @@
 
 from lqf.solve.closed_form import solve_dual, solve_head
 from lqf.solve.pcg import solve_pcg
-from lqf.solve.protocol import Diverged, Precondition, Progress, Solution
+from lqf.solve.protocol import Diverged, Precondition, Progress, Resume, Snapshot, Solution
 from lqf.solve.ridge_path import RidgeChoice, RidgePath
 from lqf.solve.sgd import solve_sgd, stable_rate
 
@@ -10,8 +10,10 @@ __all__ = [
     "Diverged",
     "Precondition",
     "Progress",
+    "Resume",
     "RidgeChoice",
     "RidgePath",
+    "Snapshot",
     "Solution",
     "solve_dual",
     "solve_head",

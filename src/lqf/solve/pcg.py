@@ -13,6 +13,8 @@ from lqf.solve.protocol import (
     Diverged,
     Precondition,
     Progress,
+    Resume,
+    Snapshot,
     Solution,
     check_weight_decay,
     start_vector,
@@ -38,6 +40,7 @@ def solve_pcg(
     start: Tensor | None = None,
     on_pass: OnPass | None = None,
     progress: Progress | None = None,
+    resume: Resume | None = None,
 ) -> Solution:
     """Minimise (1/2N) Σ ‖R_i − J_iδ‖² + (wd/2)‖δ‖² by preconditioned conjugate gradients.
 
@@ -57,6 +60,8 @@ def solve_pcg(
         on_pass: called with the number of iterations done and δ; a true value stops the run. The
             vector it is given changes with the next iteration: clone what is kept.
         progress: called as progress(done, total, note) after each iteration.
+        resume: keeps the state after an iteration; a run that goes on from it ends with the same
+            bits.
 
     Returns:
         Solution with the relative residual ‖(G + wd·I)δ − JᵀR/N‖ / ‖JᵀR/N‖ as its certificate.
@@ -71,32 +76,52 @@ def solve_pcg(
     target = target.to(jacobian.base)
     delta = start_vector(jacobian, start)
 
-    right = jacobian.pull(target) / samples
-    passes = 0.5
-    size = _norm(right)
-    if not math.isfinite(size):
-        raise Diverged(0, None, None)
     history: list[dict[str, Any]] = []
-    if size == 0.0:
-        zero = torch.zeros_like(delta)
-        return Solution(zero, passes, 0.0, True, _half_mean_square(target, samples), None, history)
-
-    if start is None:
-        outputs, residual = torch.zeros_like(target), right.clone()
-    else:
-        outputs, residual = _true_residual(jacobian, target, delta, weight_decay)
-        passes += 1.0
-    relative = _norm(residual) / size
-    before = math.inf
+    before, previous = math.inf, 1.0
+    direction: Tensor | None = None
     iteration, stopped = 0, False
+
+    def snapshot() -> Snapshot:
+        vectors = {"delta": delta, "residual": residual, "outputs": outputs}
+        numbers = {"size": size, "before": before, "previous": previous, "passes": passes}
+        if direction is not None:
+            vectors["direction"] = direction
+        return Snapshot(vectors, {**numbers, "iteration": iteration, "history": history})
+
+    known = None if resume is None else resume.load()
+    if known is not None:
+        delta, residual, outputs, direction = (
+            known.tensors[name].to(jacobian.base)
+            for name in ("delta", "residual", "outputs", "direction")
+        )
+        size, before, previous, passes, iteration, history = (
+            known.numbers[name]
+            for name in ("size", "before", "previous", "passes", "iteration", "history")
+        )
+    else:
+        right = jacobian.pull(target) / samples
+        passes = 0.5
+        size = _norm(right)
+        if not math.isfinite(size):
+            raise Diverged(0, None, None)
+        if size == 0.0:
+            loss = _half_mean_square(target, samples)
+            return Solution(torch.zeros_like(delta), passes, 0.0, True, loss, None, history)
+        if start is None:
+            outputs, residual = torch.zeros_like(target), right.clone()
+        else:
+            outputs, residual = _true_residual(jacobian, target, delta, weight_decay)
+            passes += 1.0
+    relative = _norm(residual) / size
     # A round ends with a certificate. The next one starts from the true residual; where rounding
     # keeps a round from halving it, there is no further one. One pass is left for the certificate.
-    while relative > tolerance and relative < 0.5 * before and not stopped:
-        if passes + 2.0 > max_passes:
-            break
-        before = relative
-        direction: Tensor | None = None
-        previous = 1.0
+    inside = known is not None
+    while inside or (relative > tolerance and relative < 0.5 * before and not stopped):
+        if not inside:
+            if passes + 2.0 > max_passes:
+                break
+            before, direction, previous = relative, None, 1.0
+        inside = False
         while relative > tolerance and passes + 2.0 <= max_passes and not stopped:
             scaled = residual if preconditioner is None else preconditioner.apply(residual)
             product = _inner(residual, scaled)
@@ -132,6 +157,8 @@ def solve_pcg(
                 progress(iteration, max_passes, f"residual {relative:.2e}")
             if on_pass is not None and on_pass(iteration, delta):
                 stopped = True
+            if resume is not None and not stopped:
+                resume.offer(snapshot)
         outputs, residual = _true_residual(jacobian, target, delta, weight_decay)
         passes += 1.0
         relative = _norm(residual) / size

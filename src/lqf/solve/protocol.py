@@ -31,6 +31,31 @@ class Precondition(Protocol):
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """All that a computation needs to go on from where it is, bit by bit.
+
+    Attributes:
+        tensors: by name.
+        numbers: plain values (numbers, texts, lists and mappings of them), by name.
+    """
+
+    tensors: dict[str, Tensor]
+    numbers: dict[str, Any]
+
+
+class Resume(Protocol):
+    """Where a computation keeps its newest state, and finds that of a process that was killed."""
+
+    def load(self) -> Snapshot | None:
+        """The state to go on from; None to begin."""
+        ...
+
+    def offer(self, snapshot: Callable[[], Snapshot]) -> None:
+        """Called wherever the computation could go on from; makes a snapshot when one is due."""
+        ...
+
+
+@dataclass(frozen=True)
 class Solution:
     """A solution of the linearised problem and the evidence for it.
 

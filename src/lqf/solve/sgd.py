@@ -18,6 +18,8 @@ from lqf.solve.protocol import (
     Diverged,
     Precondition,
     Progress,
+    Resume,
+    Snapshot,
     Solution,
     check_weight_decay,
     start_vector,
@@ -44,6 +46,7 @@ def solve_sgd(
     start: Tensor | None = None,
     on_epoch: OnEpoch | None = None,
     progress: Progress | None = None,
+    resume: Resume | None = None,
 ) -> Solution:
     """Minimise (1/N) Σ ℓ(f0_i + J_iδ, y_i) + (wd/2)‖δ‖² by (preconditioned) SGD (LQF §3.2, §4).
 
@@ -68,6 +71,7 @@ def solve_sgd(
         on_epoch: called after each epoch; a true return value stops the run. The vector it is
             given changes with the next step: clone what is kept.
         progress: called as progress(done, total, note) after each epoch.
+        resume: keeps the state after a step; a run that goes on from it ends with the same bits.
 
     Returns:
         Solution; `converged` says whether `on_epoch` stopped the run, `loss` is computed at the
@@ -87,11 +91,27 @@ def solve_sgd(
     history: list[dict[str, Any]] = []
     last_loss: float | None = None
     stopped = False
-    for epoch in range(1, epochs + 1):
+    first, done, total = 1, 0, base.new_zeros(())
+
+    def snapshot() -> Snapshot:
+        tensors = {"delta": delta, "velocity": velocity, "total": total, "generator": drawn_by}
+        numbers = {"epoch": epoch, "done": done, "last_loss": last_loss, "history": history}
+        return Snapshot(tensors, numbers)
+
+    if resume is not None and (known := resume.load()) is not None:
+        delta.copy_(known.tensors["delta"])
+        velocity.copy_(known.tensors["velocity"])
+        total = known.tensors["total"].to(base)
+        generator.set_state(known.tensors["generator"])
+        first, done = known.numbers["epoch"], known.numbers["done"]
+        last_loss, history = known.numbers["last_loss"], known.numbers["history"]
+    for epoch in range(first, epochs + 1):
         current = rate * decay ** sum(epoch > bound for bound in bounds)
-        total = base.new_zeros(())
+        total = total if done else base.new_zeros(())
+        drawn_by = generator.get_state()
         order = torch.randperm(samples, generator=generator).to(base.device)
-        for index in order.tensor_split(math.ceil(samples / batch)):
+        parts = order.tensor_split(math.ceil(samples / batch))
+        for index in parts[done:]:
             whole = len(index) == samples
             # All rows in their own order need no gather (and no copy) of the Jacobian.
             rows = None if whole else index
@@ -105,6 +125,10 @@ def solve_sgd(
                 gradient = preconditioner.apply(gradient)
             velocity.mul_(momentum).add_(gradient)
             delta.sub_(velocity, alpha=current)
+            done += 1
+            if resume is not None:
+                resume.offer(snapshot)
+        done = 0
         mean_loss = float(total) / samples
         if not _finite(mean_loss) or not bool(torch.isfinite(delta).all()):
             raise Diverged(epoch, current, last_loss)

@@ -1,0 +1,177 @@
+"""States: whole or not there, of this work or not read, and written when they are due."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from lqf.snapshot import TERMINATED, State, ending_gently, interval, read, write
+from lqf.solve import Snapshot
+
+STATE = Snapshot(
+    {"weight": torch.randn(3, 4), "steps": torch.tensor(2.5), "flags": torch.tensor([True, False])},
+    {"epoch": 3, "rate": 0.1 + 0.2, "loss": float("nan"), "history": [{"loss": 1.0}]},
+)
+
+
+def test_a_state_comes_back_bit_by_bit(tmp_path: Path) -> None:
+    write(tmp_path / "state", "work", STATE)
+
+    back = read(tmp_path / "state", "work")
+
+    assert back is not None
+    assert {n: (t.dtype, t.tolist()) for n, t in back.tensors.items()} == {
+        n: (t.dtype, t.tolist()) for n, t in STATE.tensors.items()
+    }
+    assert repr(back.numbers) == repr(STATE.numbers)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["state"]
+
+
+def test_no_state_is_no_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert read(tmp_path / "state", "work") is None
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("where", [0.02, 0.5, 0.999])
+def test_a_changed_byte_is_found(
+    where: float, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state"
+    write(path, "work", STATE)
+    content = bytearray(path.read_bytes())
+    content[int(where * len(content))] ^= 1
+    path.write_bytes(content)
+
+    assert read(path, "work") is None
+    assert "begins anew" in caplog.text
+
+
+@pytest.mark.parametrize("content", [b"", b"not a state", b"\xff" * 100])
+def test_another_file_is_not_read(
+    content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "state").write_bytes(content)
+
+    assert read(tmp_path / "state", "work") is None
+    assert "damaged" in caplog.text
+
+
+def test_half_a_file_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "state"
+    write(path, "work", STATE)
+    path.write_bytes(path.read_bytes()[:-1])
+
+    assert read(path, "work") is None
+    assert "damaged" in caplog.text
+
+
+def test_a_state_of_other_work_is_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(tmp_path / "state", "work", STATE)
+
+    assert read(tmp_path / "state", "other work") is None
+    assert "other work" in caplog.text
+
+
+def test_states_are_written_when_they_are_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def snapshot() -> Snapshot:
+        made.append(1)
+        return STATE
+
+    monkeypatch.setenv("LQF_CHECKPOINT_SECONDS", "3600")
+    State(tmp_path / "state", "work").offer(snapshot)
+    assert made == []
+    monkeypatch.setenv("LQF_CHECKPOINT_SECONDS", "0")
+    state = State(tmp_path / "state", "work")
+    state.offer(snapshot)
+    state.offer(snapshot)
+    assert made == [1, 1]
+    state.forget()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_time_spent_adds_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    for expected in (0.0, 7.0, 14.0):
+        state = State(tmp_path / "state", "work")
+        state.load()
+        assert state.seconds == expected
+        clock[0] += 7
+        state.keep(STATE)
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "nan"])
+def test_an_interval_is_a_number_of_seconds(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LQF_CHECKPOINT_SECONDS", value)
+
+    with pytest.raises(ValueError, match=f"LQF_CHECKPOINT_SECONDS is '{value}'"):
+        interval()
+
+
+def test_sigterm_waits_for_the_next_step_and_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LQF_CHECKPOINT_SECONDS", "3600")
+    state, steps = State(tmp_path / "state", "work"), []
+    handler = signal.getsignal(signal.SIGTERM)
+
+    @ending_gently()
+    def work() -> None:
+        for step in range(5):
+            if step == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            steps.append(step)
+            state.offer(lambda: STATE)
+
+    with pytest.raises(SystemExit) as ended:
+        work()
+
+    assert ended.value.code == TERMINATED == 143
+    assert steps == [0, 1, 2]
+    assert read(tmp_path / "state", "work") is not None
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_a_second_sigterm_ends_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    @ending_gently()
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("the second signal was not heard")
+
+    with pytest.raises(SystemExit):
+        work()
+    assert "lost" in caplog.text
+
+
+def test_without_a_step_the_process_leaves_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lqf.snapshot.GRACE", 1)
+
+    @ending_gently()
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+    with pytest.raises(SystemExit):
+        work()
+
+
+def test_a_state_that_cannot_be_written_does_not_end_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LQF_CHECKPOINT_SECONDS", "0")
+    (tmp_path / "file").touch()
+
+    State(tmp_path / "file" / "state", "work").offer(lambda: STATE)
+
+    assert "could not be kept" in caplog.text
