@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from lqf.curvature.factors import Eigenbasis, KroneckerFactors, Provenance
+from lqf.curvature.eigenbasis import Eigenbasis
+from lqf.curvature.factors import KroneckerFactors, Provenance
 from lqf.curvature.layers import Layer
 from lqf.curvature.plan import make_plan
 from lqf.curvature.probes import Probes
@@ -37,7 +38,8 @@ def eigenvalue_correction(
         progress: called as progress(done, total, note) after each batch.
 
     Returns:
-        E by layer, groups × o × (d [+ 1]), for `Preconditioner`.
+        E by layer, groups × o × (d [+ 1]), for `Preconditioner`. Where the basis of A is thin only
+        its columns; E is 0 on the others, which the inputs do not reach.
 
     Raises:
         ValueError: if network or images are not those that made the factors, or a value becomes

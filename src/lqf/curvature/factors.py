@@ -13,11 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lqf.curvature.eigenbasis import Eigenbasis, decompose, decompose_root
 from lqf.curvature.probes import ProbeCount
 
 Approximation = Literal["expand", "reduce"]
 
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 @dataclass(frozen=True)
@@ -88,31 +89,21 @@ class KroneckerBlock:
     Attributes:
         weight: full name of the layer's weight, None if it is not trained.
         bias: full name of the layer's bias, None if it is not trained.
-        A: second moment of the layer's input, groups × (d [+ 1]) × (d [+ 1]).
-        B: second moment of the gradient by its output, groups × o × o.
+        inputs: A itself or, if `root`, the rows R with A = RᵀR, groups × r × (d [+ 1]).
+        B: second moment of the gradient by the layer's output, groups × o × o.
+        root: whether `inputs` are rows, which a large A of few rows is kept as.
     """
 
     weight: str | None
     bias: str | None
-    A: Tensor
+    inputs: Tensor
     B: Tensor
+    root: bool = False
 
-
-@dataclass(frozen=True)
-class Eigenbasis:
-    """Eigenvalues (clipped at 0) and eigenvectors of the two factors of a block.
-
-    Attributes:
-        a: eigenvalues of A, groups × d.
-        A: eigenvectors of A, one a column, groups × d × d.
-        b: eigenvalues of B, groups × o.
-        B: eigenvectors of B, groups × o × o.
-    """
-
-    a: Tensor
-    A: Tensor
-    b: Tensor
-    B: Tensor
+    @property
+    def A(self) -> Tensor:
+        """Second moment of the layer's input, groups × (d [+ 1]) × (d [+ 1])."""
+        return self.inputs.mT @ self.inputs if self.root else self.inputs
 
 
 @dataclass
@@ -136,21 +127,23 @@ class KroneckerFactors:
         return self.made.samples
 
     def basis(self, layer: str) -> Eigenbasis:
-        """Return the eigenbases of a layer's two factors, computed in float64 and kept.
+        """Return the eigenbases of a layer's two factors, computed once and kept.
 
         Args:
             layer: name of the layer.
 
         Returns:
-            Eigenvalues in float64, eigenvectors in the dtype of the factors.
+            Eigenvalues in float64, eigenvectors in the dtype of the factors; `eigenbasis` says in
+            which precision they are computed, and when the basis of A is thin.
 
         Raises:
             ValueError: if a factor has NaN or infinite entries; names the layer.
         """
         if layer not in self._bases:
             block = self.blocks[layer]
-            a, A = _decompose(block.A, f"A (inputs) of layer {layer!r}")
-            b, B = _decompose(block.B, f"B (output gradients) of layer {layer!r}")
+            of_inputs = decompose_root if block.root else decompose
+            a, A = of_inputs(block.inputs, f"A (inputs) of layer {layer!r}")
+            b, B = decompose(block.B, f"B (output gradients) of layer {layer!r}")
             self._bases[layer] = Eigenbasis(a, A, b, B)
         return self._bases[layer]
 
@@ -163,7 +156,7 @@ class KroneckerFactors:
         tensors = {f"diagonal/{name}": tensor for name, tensor in self.diagonal.items()}
         names = {}
         for layer, block in self.blocks.items():
-            tensors[f"A/{layer}"] = block.A
+            tensors[f"{'root' if block.root else 'A'}/{layer}"] = block.inputs
             tensors[f"B/{layer}"] = block.B
             names[layer] = [block.weight, block.bias]
         for layer, basis in self._bases.items():
@@ -216,9 +209,9 @@ class KroneckerFactors:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         blocks, bases = {}, {}
         for layer, (weight, bias) in json.loads(metadata["blocks"]).items():
-            blocks[layer] = KroneckerBlock(
-                weight, bias, tensors[f"A/{layer}"], tensors[f"B/{layer}"]
-            )
+            root = f"root/{layer}" in tensors
+            inputs = tensors[f"{'root' if root else 'A'}/{layer}"]
+            blocks[layer] = KroneckerBlock(weight, bias, inputs, tensors[f"B/{layer}"], root)
             if f"basis.a/{layer}" in tensors:
                 parts = [tensors[f"basis.{part}/{layer}"] for part in ("a", "A", "b", "B")]
                 bases[layer] = Eigenbasis(*parts)
@@ -240,18 +233,6 @@ def _refuse_difference(
                 f"The factors in {os.fspath(path)} were made with {key} = {found.get(key)!r}, but "
                 f"{key} = {value!r} is asked for; delete the file and compute them again."
             )
-
-
-def _decompose(factor: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    if not bool(torch.isfinite(factor).all()):
-        raise ValueError(
-            f"The Kronecker factor {name} has NaN or infinite entries; check the weights and the "
-            "images, or compute in float32 or float64."
-        )
-    matrix = factor.double()
-    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
-    # eigh returns column-major vectors; a file holds row-major ones. Same numbers either way.
-    return values.clamp(min=0), vectors.to(factor.dtype).contiguous()
 
 
 def _digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

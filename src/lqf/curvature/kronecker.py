@@ -17,14 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from lqf.curvature.factors import Approximation, KroneckerBlock, KroneckerFactors, Provenance
-from lqf.curvature.layers import Layer
+from lqf.curvature.moments import InputMoment, gradient_moment, symmetric
 from lqf.curvature.plan import Plan, make_plan
 from lqf.curvature.probes import ProbeCount, Probes, check_probes
 from lqf.curvature.recording import Record, wide
 from lqf.curvature.sweep import Progress, check_images, sweep
-
-# Entries of the patches of one layer that are held at a time.
-_CHUNK = 1 << 24
 
 
 def kronecker_factors(
@@ -72,19 +69,18 @@ def kronecker_factors(
     plan = make_plan(network, trained, images)
     plan.announce()
     expand = approximation == "expand"
-    A: dict[str, Tensor] = {}
+    A = {layer.path: InputMoment(layer, len(images), expand) for layer in plan.layers}
     B: dict[str, Tensor] = {}
     diagonal: dict[str, Tensor] = {}
 
     def inputs(record: Record) -> None:
         for layer in plan.layers:
-            x = wide(record.unchanged_input(layer.path).detach())
-            _add(A, layer.path, _input_moment(layer, x, expand) / len(images))
+            A[layer.path].add(wide(record.unchanged_input(layer.path).detach()))
 
     def gradients(record: Record, found: dict[str, Tensor], weight: float) -> None:
         scale = weight / len(images)
         for layer in plan.layers:
-            _add(B, layer.path, _gradient_moment(layer, wide(found[layer.path]), expand) * scale)
+            _add(B, layer.path, gradient_moment(layer, wide(found[layer.path]), expand) * scale)
         for owner in plan.owners:
             rows = owner.sample_gradients(record, found[owner.path])
             for name, value in rows.items():
@@ -108,28 +104,6 @@ def kronecker_factors(
     return KroneckerFactors(_blocks(plan, A, B), _finite_diagonal(diagonal), made)
 
 
-def _input_moment(layer: Layer, inputs: Tensor, expand: bool) -> Tensor:
-    """Return Σ_i of the second moment of a layer's input, groups × (d [+ 1]) × (d [+ 1])."""
-    if not expand:
-        rows = layer.homogeneous(layer.mean_patches(inputs).unsqueeze(-1)).squeeze(-1)
-        rows = rows.transpose(0, 1)
-        return rows.mT @ rows
-    total: Tensor | None = None
-    for part in inputs.split(max(1, _CHUNK // layer.patch_entries(inputs))):
-        patches = layer.homogeneous(layer.patches(part))
-        rows = patches.permute(1, 2, 0, 3).flatten(2)
-        moment = rows @ rows.mT / patches.shape[-1]
-        total = moment if total is None else total.add_(moment)
-    return total if total is not None else inputs.new_zeros(())
-
-
-def _gradient_moment(layer: Layer, gradient: Tensor, expand: bool) -> Tensor:
-    """Return Σ_i of the second moment of the gradient by a layer's output, groups × o × o."""
-    g = layer.gradients(gradient)
-    rows = g.permute(1, 2, 0, 3).flatten(2) if expand else g.sum(-1).permute(1, 2, 0)
-    return rows @ rows.mT
-
-
 def _add(sums: dict[str, Tensor], key: str, value: Tensor) -> None:
     if key in sums:
         sums[key].add_(value)
@@ -137,17 +111,21 @@ def _add(sums: dict[str, Tensor], key: str, value: Tensor) -> None:
         sums[key] = value
 
 
-def _blocks(plan: Plan, A: dict[str, Tensor], B: dict[str, Tensor]) -> dict[str, KroneckerBlock]:
+def _blocks(
+    plan: Plan, A: dict[str, InputMoment], B: dict[str, Tensor]
+) -> dict[str, KroneckerBlock]:
     blocks = {}
     for layer in plan.layers:
-        for name, factor in (("A (inputs)", A[layer.path]), ("B (gradients)", B[layer.path])):
+        inputs, root = A[layer.path].finish()
+        for name, factor in (("A (inputs)", inputs), ("B (gradients)", B[layer.path])):
             if not bool(torch.isfinite(factor).all()):
                 raise ValueError(
                     f"The Kronecker factor {name} of layer {layer.path!r} is NaN or infinite; "
                     "check the weights and the images, or compute in float32 or float64."
                 )
-        symmetric = [(M[layer.path] + M[layer.path].mT) / 2 for M in (A, B)]
-        blocks[layer.path] = KroneckerBlock(layer.weight, layer.bias, *symmetric)
+        blocks[layer.path] = KroneckerBlock(
+            layer.weight, layer.bias, inputs, symmetric(B[layer.path]), root
+        )
     return blocks
 
 

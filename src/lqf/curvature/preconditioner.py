@@ -6,7 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lqf.curvature.factors import Eigenbasis, KroneckerFactors
+from lqf.curvature.eigenbasis import Eigenbasis
+from lqf.curvature.factors import KroneckerFactors
 from lqf.linear.layout import Layout
 
 Variant = Literal["eigen", "pi"]
@@ -22,6 +23,9 @@ class Preconditioner:
     - "pi":    s = (b + √damping/π)(a + π√damping)ᵀ with π² = (tr A/d) / (tr B/o), the damping of
       Martens & Grosse 2015, §6.3;
     - with an eigenvalue correction E (EKFAC, George et al. 2018): s = E + damping.
+
+    Where the basis of A is thin, the vectors it leaves out have a = 0 and E = 0: they are divided
+    by that s, which is the same for all of them.
 
     P is symmetric positive definite. For the minimisers of this package damping belongs near the
     weight decay wd.
@@ -64,6 +68,8 @@ class Preconditioner:
         self._blocks = factors.blocks
         self._bases: dict[str, Eigenbasis] = {}
         self._divisors: dict[str, Tensor] = {}
+        # s on what a thin basis leaves out, groups × o × 1 in the eigenbasis of B.
+        self._rests: dict[str, Tensor] = {}
         for layer, block in factors.blocks.items():
             basis = factors.basis(layer)
             if eigenvalue_correction is not None:
@@ -76,9 +82,14 @@ class Preconditioner:
             elif variant == "eigen":
                 divisor = basis.b.unsqueeze(2) * basis.a.unsqueeze(1) + damping
             else:
-                divisor = _factored(basis, damping)
+                divisor = _factored(basis, basis.a, damping)
             self._bases[layer] = basis
-            self._divisors[layer] = divisor.to(block.A.dtype)
+            self._divisors[layer] = divisor.to(block.B.dtype)
+            if basis.thin:
+                zero = basis.a.new_zeros(len(basis.a), 1)
+                rest = torch.full_like(divisor[..., :1], damping)
+                rest = _factored(basis, zero, damping) if variant == "pi" else rest
+                self._rests[layer] = rest.to(block.B.dtype)
         self._diagonal = {name: value + damping for name, value in factors.diagonal.items()}
 
     def apply(self, vector: Tensor) -> Tensor:
@@ -114,7 +125,14 @@ class Preconditioner:
                 if name is not None
             ]
             V = torch.cat(parts, dim=-1).to(divisor.dtype)
-            V = basis.B @ ((basis.B.mT @ V @ basis.A) / divisor) @ basis.A.mT
+            V = basis.B.mT @ V
+            inside = V @ basis.A
+            if basis.thin:
+                rest = self._rests[layer]
+                V = V / rest + (inside / divisor - inside / rest) @ basis.A.mT
+            else:
+                V = (inside / divisor) @ basis.A.mT
+            V = basis.B @ V
             if block.weight is not None:
                 weight = V[..., :-1] if block.bias is not None else V
                 result[..., self._where[block.weight]] = weight.reshape(*lead, -1)
@@ -125,10 +143,10 @@ class Preconditioner:
             result[..., place] = vector[..., place] / divisor.reshape(-1)
 
 
-def _factored(basis: Eigenbasis, damping: float) -> Tensor:
-    a, b = basis.a, basis.b
+def _factored(basis: Eigenbasis, a: Tensor, damping: float) -> Tensor:
+    b = basis.b
     # A factor of trace 0 has no scale to share the damping with.
-    ratio = a.mean(1) / b.mean(1)
+    ratio = basis.a.sum(1) / basis.A.shape[1] / b.mean(1)
     usable = torch.isfinite(ratio) & (ratio > 0)
     pi = torch.where(usable, ratio, torch.ones_like(ratio)).sqrt().unsqueeze(1)
     root = damping**0.5

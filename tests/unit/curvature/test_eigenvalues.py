@@ -99,7 +99,7 @@ def test_the_memory_at_hand_does_not_matter(monkeypatch, chunk):
     factors = kronecker_factors(network, x)
     expected = eigenvalue_correction(network, x, factors)
     monkeypatch.setattr("lqf.curvature.eigenvalues._CHUNK", chunk)
-    monkeypatch.setattr("lqf.curvature.kronecker._CHUNK", chunk)
+    monkeypatch.setattr("lqf.curvature.moments._CHUNK", chunk)
     for path, value in eigenvalue_correction(network, x, factors).items():
         torch.testing.assert_close(value, expected[path], **CLOSE)
     for path, block in kronecker_factors(network, x).blocks.items():

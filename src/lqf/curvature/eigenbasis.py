@@ -1,0 +1,137 @@
+"""Eigenbases of Kronecker factors, at the least cost that keeps the digits a factor has.
+
+Three things make them cheap, none of which changes what is computed:
+
+- a factor that is a second moment of fewer rows than it has columns, A = RᵀR with R r × d and
+  r < d, has at most r eigenvalues that are not 0; they and their vectors come from the r × r
+  matrix RRᵀ, and A itself is never formed;
+- a large factor in float32 carries no more than float32's digits, so it is decomposed in float32,
+  and the decomposition is checked against the factor; one that fails is done again in float64;
+- small factors, and those in float64, are decomposed in float64 as they are.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_LOG = logging.getLogger(__name__)
+
+# Factors up to this size are decomposed in float64 whatever their dtype, and are never thin.
+_SMALL = 1024
+
+
+@dataclass(frozen=True)
+class Eigenbasis:
+    """Eigenvalues (clipped at 0) and eigenvectors of the two factors of a block.
+
+    The basis of A may be thin: A has no other eigenvalue than 0 on the vectors that are left out.
+
+    Attributes:
+        a: eigenvalues of A, groups × r with r ≤ d.
+        A: eigenvectors of A, one a column, groups × d × r.
+        b: eigenvalues of B, groups × o.
+        B: eigenvectors of B, groups × o × o.
+    """
+
+    a: Tensor
+    A: Tensor
+    b: Tensor
+    B: Tensor
+
+    @property
+    def thin(self) -> bool:
+        """Whether eigenvectors of eigenvalue 0 of A are left out."""
+        return self.A.shape[1] > self.A.shape[2]
+
+
+def worth_a_root(rows: int, size: int) -> bool:
+    """Return whether a second moment should be kept as its rows.
+
+    Args:
+        rows: number of rows that it is the second moment of.
+        size: number of its columns d.
+
+    Returns:
+        True if it is large and the rows are so few that the thin basis is less work.
+    """
+    return size > _SMALL and 4 * rows <= 3 * size
+
+
+def decompose(factor: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Return eigenvalues and eigenvectors of a symmetric factor.
+
+    Args:
+        factor: groups × d × d.
+        name: what to call it in an error.
+
+    Returns:
+        Eigenvalues clipped at 0, groups × d, float64, and eigenvectors as columns, groups × d × d,
+        in the dtype of the factor.
+
+    Raises:
+        ValueError: if an entry is NaN or infinite.
+    """
+    _refuse_nan(factor, name)
+    if factor.dtype == torch.float32 and factor.shape[-1] > _SMALL:
+        symmetric = (factor + factor.mT) / 2
+        values, vectors = torch.linalg.eigh(symmetric)
+        if _agrees(symmetric, values, vectors):
+            return values.clamp(min=0).double(), vectors.contiguous()
+        _LOG.info("decomposing %s again in float64: float32 was not accurate", name)
+    matrix = factor.double()
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
+    # eigh returns column-major vectors; a file holds row-major ones. Same numbers either way.
+    return values.clamp(min=0), vectors.to(factor.dtype).contiguous()
+
+
+def decompose_root(root: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Return the eigenvalues that are not 0 of RᵀR, and their eigenvectors, without forming it.
+
+    With RRᵀ = V diag(s) Vᵀ the columns of RᵀV are eigenvectors, but those of small s lose their
+    right angles to rounding; a QR factorisation in the order of falling s restores them.
+
+    Args:
+        root: R, groups × r × d with r ≤ d.
+        name: what to call the factor in an error.
+
+    Returns:
+        Eigenvalues, groups × k, float64, and eigenvectors as columns, groups × d × k, in the dtype
+        of the root, where k ≤ r leaves out what rounding cannot tell from 0 in any group.
+
+    Raises:
+        ValueError: if an entry is NaN or infinite.
+    """
+    _refuse_nan(root, name)
+    gram = root @ root.mT
+    _, V = torch.linalg.eigh((gram + gram.mT) / 2)
+    Q, T = torch.linalg.qr(root.mT @ V.flip(-1))
+    # RᵀR = Q (T Tᵀ) Qᵀ, and T Tᵀ is diagonal up to rounding.
+    values = T.double().square().sum(-1)
+    least = values.amax(-1, keepdim=True) * torch.finfo(root.dtype).eps
+    kept = (values > least).any(0).nonzero().flatten()
+    if len(kept) == 0:
+        kept = kept.new_zeros(1)
+    return values[:, kept], Q[..., kept].contiguous()
+
+
+def _agrees(matrix: Tensor, values: Tensor, vectors: Tensor) -> bool:
+    generator = torch.Generator().manual_seed(0)
+    probe = torch.randn(matrix.shape[-1], 4, generator=generator).to(matrix)
+    product = matrix @ probe
+    rebuilt = vectors @ (values.unsqueeze(-1) * (vectors.mT @ probe))
+    right = vectors @ (vectors.mT @ probe)
+    # A good decomposition is below 0.6 √d ε.
+    allowed = 2 * len(probe) ** 0.5 * torch.finfo(matrix.dtype).eps
+    difference = (product - rebuilt).norm() / product.norm().clamp(min=torch.finfo().tiny)
+    turned = (right - probe).norm() / probe.norm()
+    return bool(difference <= allowed) and bool(turned <= allowed)
+
+
+def _refuse_nan(factor: Tensor, name: str) -> None:
+    if not bool(torch.isfinite(factor).all()):
+        raise ValueError(
+            f"The Kronecker factor {name} has NaN or infinite entries; check the weights and the "
+            "images, or compute in float32 or float64."
+        )
