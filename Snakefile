@@ -46,7 +46,7 @@ localrules:
 report: "workflow/report/workflow.rst"
 
 
-# Everything: all runs, results, tables, figures, claims and the tour.
+# Everything: all runs, results, tables, figures, claims and the demo's tour.
 rule all:
     default_target: True
     input:
@@ -54,7 +54,7 @@ rule all:
         results_files(SCALE),
         artefact_files(SCALE),
         contact_sheets(),
-        tour_file(),
+        tour_files(),
 
 
 # Prepare the data sets.

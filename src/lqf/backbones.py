@@ -5,11 +5,200 @@ Read while a workflow is being planned, so it imports neither torch nor torchvis
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 DEMO = "demo_resnet"
+
+# Classifiers that average a feature map and classify the average by one layer.
+_MAPS = (
+    "densenet121",
+    "densenet161",
+    "densenet169",
+    "densenet201",
+    "efficientnet_b0",
+    "efficientnet_b1",
+    "efficientnet_b2",
+    "efficientnet_b3",
+    "efficientnet_b4",
+    "efficientnet_b5",
+    "efficientnet_b6",
+    "efficientnet_b7",
+    "efficientnet_v2_l",
+    "efficientnet_v2_m",
+    "efficientnet_v2_s",
+    "mnasnet0_5",
+    "mnasnet0_75",
+    "mnasnet1_0",
+    "mnasnet1_3",
+    "mobilenet_v2",
+    "regnet_x_16gf",
+    "regnet_x_1_6gf",
+    "regnet_x_32gf",
+    "regnet_x_3_2gf",
+    "regnet_x_400mf",
+    "regnet_x_800mf",
+    "regnet_x_8gf",
+    "regnet_y_128gf",
+    "regnet_y_16gf",
+    "regnet_y_1_6gf",
+    "regnet_y_32gf",
+    "regnet_y_3_2gf",
+    "regnet_y_400mf",
+    "regnet_y_800mf",
+    "regnet_y_8gf",
+    "resnet101",
+    "resnet152",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnext101_32x8d",
+    "resnext101_64x4d",
+    "resnext50_32x4d",
+    "shufflenet_v2_x0_5",
+    "shufflenet_v2_x1_0",
+    "shufflenet_v2_x1_5",
+    "shufflenet_v2_x2_0",
+    "squeezenet1_0",
+    "squeezenet1_1",
+    "wide_resnet101_2",
+    "wide_resnet50_2",
+)
+
+# Classifiers whose head sees something else.
+_VECTORS = (
+    "alexnet",
+    "convnext_base",
+    "convnext_large",
+    "convnext_small",
+    "convnext_tiny",
+    "maxvit_t",
+    "mobilenet_v3_large",
+    "mobilenet_v3_small",
+    "swin_b",
+    "swin_s",
+    "swin_t",
+    "swin_v2_b",
+    "swin_v2_s",
+    "swin_v2_t",
+    "vgg11",
+    "vgg11_bn",
+    "vgg13",
+    "vgg13_bn",
+    "vgg16",
+    "vgg16_bn",
+    "vgg19",
+    "vgg19_bn",
+    "vit_b_16",
+    "vit_b_32",
+    "vit_h_14",
+    "vit_l_16",
+    "vit_l_32",
+)
+
+# They normalise their input themselves and have several outputs.
+_REFUSED = ("googlenet", "inception_v3")
+
+# Built for one image size.
+_FIXED = ("maxvit_t", "vit_")
+FIXED_SIZE = 224
+
+
+# Torchvision's weights: all have the first, some have others.
+_V2 = (
+    "efficientnet_b1",
+    "mobilenet_v2",
+    "mobilenet_v3_large",
+    "regnet_x_16gf",
+    "regnet_x_1_6gf",
+    "regnet_x_32gf",
+    "regnet_x_3_2gf",
+    "regnet_x_400mf",
+    "regnet_x_800mf",
+    "regnet_x_8gf",
+    "regnet_y_16gf",
+    "regnet_y_1_6gf",
+    "regnet_y_32gf",
+    "regnet_y_3_2gf",
+    "regnet_y_400mf",
+    "regnet_y_800mf",
+    "regnet_y_8gf",
+    "resnet101",
+    "resnet152",
+    "resnet50",
+    "resnext101_32x8d",
+    "resnext50_32x4d",
+    "wide_resnet101_2",
+    "wide_resnet50_2",
+)
+_SWAG = ("regnet_y_128gf", "regnet_y_16gf", "regnet_y_32gf", "vit_b_16", "vit_h_14", "vit_l_16")
+_SWAG_ONLY = ("regnet_y_128gf", "vit_h_14")
+
+ACTIVATIONS = ("relu", "leaky_relu")
+SWAP = "swap"
+INPLACE_ABN = "inplace_abn"
+INPLACE_ABN_SLOPE = 0.01
+
+
+class UnusableBackbone(ValueError):
+    """A network that does not exist or cannot be used; the message says why."""
+
+
+def names() -> tuple[str, ...]:
+    """List the networks.
+
+    Returns:
+        The demo's, and torchvision's classifiers.
+    """
+    return (DEMO, *sorted([*_MAPS, *_VECTORS]))
+
+
+def check_network(name: str) -> None:
+    """Refuse a name that is no network.
+
+    Args:
+        name: the name.
+
+    Raises:
+        UnusableBackbone: if there is no such network, or it cannot be cut into features and a head.
+    """
+    if name in _REFUSED:
+        raise UnusableBackbone(
+            f"network {name!r} cannot be used: it has auxiliary outputs and normalises its input "
+            f"itself; take one of {', '.join(names())}."
+        )
+    if name not in names():
+        close = difflib.get_close_matches(name, names(), n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise UnusableBackbone(f"unknown network {name!r}.{hint} Allowed are {', '.join(names())}.")
+
+
+def gives_maps(name: str) -> bool:
+    """Whether a network averages a feature map, which can then be pooled by covariance instead.
+
+    Args:
+        name: its name.
+
+    Returns:
+        True for residual networks, False for vision transformers, say.
+    """
+    return name == DEMO or name in _MAPS
+
+
+def takes_size(name: str, image_size: int) -> bool:
+    """Whether a network takes images of this size.
+
+    Args:
+        name: its name.
+        image_size: side in pixels.
+
+    Returns:
+        False only for networks that are built for `FIXED_SIZE` alone.
+    """
+    return image_size == FIXED_SIZE or not name.startswith(_FIXED)
 
 
 @dataclass(frozen=True)
@@ -51,3 +240,130 @@ def normalisation(backbone: Mapping[str, Any]) -> Normalisation:
     if given is None:
         return _EXCEPTIONS.get(backbone["network"], IMAGENET)
     return Normalisation(tuple(given["mean"]), tuple(given["deviation"]))
+
+
+def sources(network: str, activation: str) -> tuple[str, ...]:
+    """List the published weights of a network.
+
+    Args:
+        network: its name.
+        activation: ``relu`` or ``leaky_relu``.
+
+    Returns:
+        What ``backbone.weights`` may name besides a file.
+    """
+    if activation == "leaky_relu":
+        return (SWAP, INPLACE_ABN) if network == "resnet50" else (SWAP,)
+    if network == DEMO:
+        return ()
+    return (
+        *(("imagenet1k_v1",) if network not in _SWAG_ONLY else ()),
+        *(("imagenet1k_v2",) if network in _V2 else ()),
+        *(("imagenet1k_swag_e2e_v1", "imagenet1k_swag_linear_v1") if network in _SWAG else ()),
+    )
+
+
+def source(backbone: Mapping[str, Any], activation: str) -> str:
+    """Where the weights for an activation come from.
+
+    Args:
+        backbone: the section ``backbone`` of the configuration, with ``weights``.
+        activation: ``relu`` or ``leaky_relu``.
+
+    Returns:
+        The name of published weights or the path of a file; for ``swap`` those of ReLU.
+    """
+    weights = backbone["weights"]
+    chosen = weights[activation]
+    return str(weights["relu"] if chosen == SWAP else chosen)
+
+
+def published(backbone: Mapping[str, Any], activation: str) -> str | None:
+    """The name in the catalogue of the weights for an activation.
+
+    Args:
+        backbone: the section ``backbone`` of the configuration, with ``weights``.
+        activation: ``relu`` or ``leaky_relu``.
+
+    Returns:
+        NETWORK.SOURCE as ``resnet50.imagenet1k_v1``, or None for a file.
+    """
+    name = source(backbone, activation)
+    return None if is_file(name) else f"{backbone['network']}.{name}"
+
+
+def swapped(backbone: Mapping[str, Any], activation: str) -> bool:
+    """Whether the weights belong to another activation, so that batch norm needs new statistics.
+
+    Args:
+        backbone: the section ``backbone`` of the configuration.
+        activation: ``relu`` or ``leaky_relu``.
+
+    Returns:
+        True where ``backbone.weights`` says ``swap``.
+    """
+    return (backbone.get("weights") or {}).get(activation) == SWAP
+
+
+def is_file(value: str) -> bool:
+    """Whether a value of ``backbone.weights`` is a path.
+
+    Args:
+        value: the value.
+
+    Returns:
+        True if it has a folder or the ending of a file of weights.
+    """
+    return "/" in value or value.endswith((".pth", ".pt", ".tar", ".safetensors"))
+
+
+def problems(backbone: Mapping[str, Any], image_size: int) -> Iterator[str]:
+    """Tell what is wrong with the section ``backbone`` of a configuration.
+
+    Args:
+        backbone: the section, of the right shape.
+        image_size: side of the images that the network sees, pixels.
+
+    Yields:
+        One sentence a problem.
+    """
+    network = backbone["network"]
+    try:
+        check_network(network)
+    except UnusableBackbone as problem:
+        yield f"config key 'backbone.network' is {network!r}: {problem}"
+        return
+    if not takes_size(network, image_size):
+        yield (
+            f"config key 'image_size' is {image_size}, but the network {network!r} is built for "
+            f"{FIXED_SIZE} alone: set {FIXED_SIZE}, or take another network."
+        )
+    weights = backbone.get("weights")
+    if (weights is None) == (backbone["pretrain"] is None):
+        yield (
+            "config keys 'backbone.weights' and 'backbone.pretrain' are "
+            f"{'both null' if weights is None else 'both set'}: set 'weights' to use weights that "
+            "exist, or 'pretrain' to train the backbone here, and the other one to null."
+        )
+        return
+    for activation in ACTIVATIONS if weights else ():
+        yield from _source_problems(backbone, activation)
+
+
+def _source_problems(backbone: Mapping[str, Any], activation: str) -> Iterator[str]:
+    network, value = backbone["network"], backbone["weights"][activation]
+    where = f"config key 'backbone.weights.{activation}' is {value!r}"
+    allowed = sources(network, activation)
+    if is_file(value):
+        if not Path(value).is_file():
+            yield f"{where}, a file that does not exist: correct the path."
+    elif value not in allowed:
+        close = difflib.get_close_matches(value, allowed, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        choices = ", ".join([*allowed, "the path of a file (.pth, .pt or .safetensors)"])
+        yield f"{where}, which {network!r} does not have: {hint}allowed are {choices}."
+    elif value == INPLACE_ABN and backbone["slope"] != INPLACE_ABN_SLOPE:
+        yield (
+            f"config key 'backbone.slope' is {backbone['slope']}, but the weights {INPLACE_ABN!r} "
+            f"were trained with {INPLACE_ABN_SLOPE}: set that, or choose 'swap'."
+        )

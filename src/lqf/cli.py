@@ -42,7 +42,12 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("pretrain", "train the demo backbone on its source task", _pretrain)
     sub.add_argument("--activation", choices=("relu", "leaky_relu"), required=True)
-    sub.add_argument("--data", type=Path, help="folder of the source task, where there is one")
+    paths(sub, "data", "output")
+    settings(sub)
+
+    sub = command("backbone", "take published weights, or those of a file", _backbone)
+    sub.add_argument("--activation", choices=("relu", "leaky_relu"), required=True)
+    sub.add_argument("--archives", type=Path, help="what `download` left, for published weights")
     paths(sub, "output")
     settings(sub)
 
@@ -100,6 +105,14 @@ def _pretrain(options: argparse.Namespace) -> None:
 
     run.start()
     pretrain(options.activation, options.data, options.output, options.settings)
+
+
+def _backbone(options: argparse.Namespace) -> None:
+    from lqf import run
+    from lqf.experiments.backbone import backbone
+
+    run.start()
+    backbone(options.activation, options.archives, options.output, options.settings)
 
 
 def _job_key(options: argparse.Namespace, seed: int) -> str:

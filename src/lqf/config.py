@@ -14,7 +14,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from lqf import method
+from lqf import backbones, method
 from lqf.data import catalogue
 from lqf.report import rules
 
@@ -304,6 +304,7 @@ def _meaning_problems(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"config key 'datasets[{position}]' is {name!r}, not a data set: " + (
                 f"{_nearest(name, known)}."
             )
+    yield from backbones.problems(config["backbone"], config["image_size"])
     pretrain = config["backbone"]["pretrain"]
     if pretrain is not None and pretrain["dataset"] not in known:
         yield (
@@ -348,7 +349,7 @@ def _experiment_problems(
             )
         else:
             yield from _size_problems(config, where, section, dataset)
-    known = points(config)
+    known, network = points(config), config["backbone"]["network"]
     if (implied := IMPLIED.get(name)) and known[implied].training not in config["training"]:
         yield f"config key '{where}' needs the key 'training.{known[implied].training}'."
     for position, one in enumerate(section.get("methods", [])):
@@ -361,6 +362,12 @@ def _experiment_problems(
             yield (
                 f"config key '{where}.methods[{position}]' is {one!r}, which needs the key "
                 f"'training.{known[one].training}'."
+            )
+        elif known[one].pooling == "covariance" and not backbones.gives_maps(network):
+            yield (
+                f"config key '{where}.methods[{position}]' is {one!r}, which pools a feature map by "
+                f"covariance, but the head of {network!r} sees no map: leave the method out, or take "
+                "another network (a ResNet, say)."
             )
     for reference in _REFERENCES.get(name, ()):
         if reference not in section["methods"]:

@@ -60,7 +60,7 @@ class LQF(BaseEstimator):
         head: ``random`` puts a new last layer with PyTorch's initialisation; ``keep`` leaves it.
         activation: what every ReLU becomes, ``leaky_relu`` or ``relu``; None leaves them.
         slope: slope of the leaky ReLU.
-        pooling: ``average`` (the network's own) or ``covariance`` (LQF §4.2; residual networks).
+        pooling: ``average`` (the network's own) or ``covariance`` (LQF §4.2; networks that average a map).
         target_scale: α.
         ridge: μ > 0, or how to choose it: ``loo`` (leave-one-out) or ``gcv``.
         tolerance: relative residual at which the solution is accepted.

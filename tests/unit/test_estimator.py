@@ -370,7 +370,7 @@ def test_bad_networks_are_refused():
             LQF(network, C, head=head, device="cpu").fit(data)
     with pytest.raises(TypeError, match="network is a int"):
         LQF(3, C, device="cpu").fit(data)
-    with pytest.raises(TypeError, match="needs a torchvision ResNet"):
+    with pytest.raises(TypeError, match="needs an lqf Classifier with a feature map"):
         LQF(make_network(), C, pooling="covariance", device="cpu").fit(data)
 
 

@@ -90,6 +90,16 @@ REFUSED = [
         {"mean": [0.5], "deviation": [1, 1, 0]},
         ["normalisation.mean'", "shorter than 3", "normalisation.deviation[2]'", "above 0"],
     ),
+    ("backbone.network", "resnet51", ["'backbone.network'", "Did you mean 'resnet50'?"]),
+    ("backbone.network", "googlenet", ["'backbone.network'", "auxiliary outputs"]),
+    ("backbone.network", "vit_b_16", ["'image_size' is 24", "'vit_b_16'", "set 224"]),
+    ("backbone.network", "alexnet", ["'mpn_cov'", "covariance", "'alexnet'", "leave the method"]),
+    ("backbone.pretrain", None, ["'backbone.weights'", "'backbone.pretrain'", "both null"]),
+    (
+        "backbone.weights",
+        {"relu": "imagenet1k_v1", "leaky_relu": "swap"},
+        ["'backbone.weights'", "'backbone.pretrain'", "both set"],
+    ),
     ("only", "kshots", ["'only'", "'kshots'", "did you mean 'kshot'?"]),
     ("data_folder", "no/such/folder", ["'data_folder'", "'no/such/folder'", "create it"]),
     ("experiments.online.dataset", "mit67", ["experiments.online.dataset'", "'mit67'", "digits"]),
@@ -113,6 +123,32 @@ def test_bad_input_is_refused_with_key_value_and_what_is_allowed(
 
     assert all(part in message for part in parts), message
     assert message.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("weights", "parts"),
+    [
+        (
+            {"relu": "imagenet1k_v3"},
+            ["weights.relu'", "'imagenet1k_v3'", "imagenet1k_v2, the path"],
+        ),
+        ({"relu": "swap"}, ["weights.relu'", "allowed are imagenet1k_v1"]),
+        ({"relu": "no/such.pth"}, ["weights.relu'", "'no/such.pth'", "does not exist"]),
+        ({"leaky_relu": "inplaceabn"}, ["leaky_relu'", "did you mean 'inplace_abn'?", "swap"]),
+        ({"leaky_relu": "imagenet1k_v1"}, ["leaky_relu'", "allowed are swap, inplace_abn"]),
+    ],
+)
+def test_weights_that_do_not_exist_are_refused(weights: dict[str, str], parts: list[str]) -> None:
+    message = refusal(config.merge(config.load(PAPER), {"backbone": {"weights": weights}}))
+
+    assert all(part in message for part in parts), message
+
+
+def test_slope_of_published_weights_is_theirs() -> None:
+    message = refusal(put(config.load(PAPER), "backbone.slope", 0.1))
+
+    assert "'backbone.slope' is 0.1" in message
+    assert "trained with 0.01: set that, or choose 'swap'" in message
 
 
 def test_one_problem_is_one_sentence(demo: dict[str, Any]) -> None:

@@ -1,26 +1,66 @@
 # The pre-trained network, once for each activation.
+if CONFIG["backbone"]["pretrain"]:
 
+    # Pre-train the backbone on the source task.
+    rule backbone:
+        input:
+            **data_files(CONFIG["backbone"]["pretrain"]["dataset"]),
+        output:
+            weights=f"runs/{SCALE}/backbone/{{activation}}.safetensors",
+        log:
+            f"logs/{SCALE}/backbone/{{activation}}.log",
+        priority: 90
+        conda:
+            "../../environment.yml"
+        resources:
+            gpu=1,
+        params:
+            data=lambda wildcards, input: Path(input.images).parent,
+            settings=settings.dumps(
+                {key: CONFIG[key] for key in ("backbone", "image_size", "scale")}
+            ),
+        shell:
+            "python -m lqf pretrain --activation {wildcards.activation} --data {params.data}"
+            " --output {output.weights} --settings {params.settings:q} --log {log}"
 
-# Pre-train the backbone on the source task, or fetch published weights where there is none.
-rule backbone:
-    input:
-        unpack(lambda wildcards: source_files()),
-    output:
-        weights=f"runs/{SCALE}/backbone/{{activation}}.safetensors",
-    log:
-        f"logs/{SCALE}/backbone/{{activation}}.log",
-    priority: 90
-    conda:
-        "../../environment.yml"
-    resources:
-        gpu=1,
-    params:
-        data=lambda wildcards, input: (
-            f"--data {Path(input.images).parent}" if input else ""
-        ),
-        settings=settings.dumps(
-            {key: CONFIG[key] for key in ("backbone", "image_size", "scale")}
-        ),
-    shell:
-        "python -m lqf pretrain --activation {wildcards.activation} {params.data}"
-        " --output {output.weights} --settings {params.settings:q} --log {log}"
+else:
+
+    # Get published weights; LQF_DATA names folders where they may already be.
+    rule download_weights:
+        output:
+            f"{ARCHIVES}/{{published}}/archives.json",
+        log:
+            f"logs/{SCALE}/download/{{published}}.log",
+        localrule: True
+        conda:
+            "../../environment.yml"
+        resources:
+            download=1,
+        params:
+            folder=lambda wildcards, output: Path(output[0]).parent,
+            catalogue=str(CATALOGUE),
+        shell:
+            "python -m lqf download --name {wildcards.published} --output {params.folder}"
+            " --catalogue {params.catalogue:q} --log {log}"
+
+    # Take the features out of published weights or a file; for `swap`, train jobs do the rest.
+    rule backbone:
+        input:
+            lambda wildcards: weights_file(wildcards.activation),
+        output:
+            weights=f"runs/{SCALE}/backbone/{{activation}}.safetensors",
+        log:
+            f"logs/{SCALE}/backbone/{{activation}}.log",
+        priority: 90
+        conda:
+            "../../environment.yml"
+        params:
+            archives=lambda wildcards, input: (
+                f"--archives {Path(input[0]).parent}"
+                if backbones.published(CONFIG["backbone"], wildcards.activation)
+                else ""
+            ),
+            settings=settings.dumps({"backbone": CONFIG["backbone"]}),
+        shell:
+            "python -m lqf backbone --activation {wildcards.activation} {params.archives}"
+            " --output {output.weights} --settings {params.settings:q} --log {log}"

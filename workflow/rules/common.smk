@@ -6,6 +6,7 @@ import sys
 import yaml
 from snakemake.exceptions import WorkflowError
 
+from lqf import backbones
 from lqf import config as settings
 from lqf.data import prepared
 from lqf.report import artefacts
@@ -46,6 +47,7 @@ wildcard_constraints:
         name for name, one in artefacts.ARTEFACTS.items() if one.kind == "figure"
     ),
     method="[a-z0-9_]+",
+    published=r"[a-z0-9_]+\.[a-z0-9_]+",
     scale="[a-z][a-z0-9_]*",
     seed=r"\d+",
     table="|".join(
@@ -71,10 +73,12 @@ def training_files(dataset, method):
     }
 
 
-def source_files():
-    """The source task's data, if the backbone is pre-trained here."""
-    pretrain = CONFIG["backbone"]["pretrain"]
-    return data_files(pretrain["dataset"]) if pretrain else {}
+def weights_file(activation):
+    """What the backbone is made from: downloaded weights, or a file of the user."""
+    name = backbones.published(CONFIG["backbone"], activation)
+    if name is None:
+        return backbones.source(CONFIG["backbone"], activation)
+    return ancient(f"{ARCHIVES}/{name}/archives.json")
 
 
 def seeds_for(kind):
@@ -208,6 +212,11 @@ def aggregation_settings(experiment):
 def tour_file():
     """The executed notebook."""
     return f"runs/{SCALE}/tour.html"
+
+
+def tour_files():
+    """The notebook, where it takes seconds: on the backbone that is pre-trained here."""
+    return [tour_file()] if CONFIG["backbone"]["pretrain"] else []
 
 
 def tour_dataset():

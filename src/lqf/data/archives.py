@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lqf.data import pins
-from lqf.data.published import File, Published
+from lqf.data.published import File, Published, Weights
 from lqf.data.verify import WrongFile, digest_of, verify
 
 MANIFEST = "archives.json"
@@ -81,7 +81,7 @@ def candidates(name: str, file: File, folders: Iterable[Path]) -> Iterator[Path]
 
 
 def obtain(
-    dataset: Published,
+    dataset: Published | Weights,
     folder: Path,
     *,
     local: Sequence[Path] = (),
@@ -93,7 +93,7 @@ def obtain(
     """Have all archives of a data set, verified.
 
     Args:
-        dataset: The data set.
+        dataset: The data set, or published weights.
         folder: Folder for its downloads and the manifest.
         local: Folders where archives may already be.
         lock: File with the digests of files that the catalogue has none of.
@@ -188,7 +188,7 @@ def _local(name: str, file: File, places: Sequence[Path]) -> Obtained | None:
 
 
 def _downloaded(
-    dataset: Published,
+    dataset: Published | Weights,
     part: str,
     choices: Sequence[Sequence[File]],
     places: Sequence[Path],
@@ -216,8 +216,9 @@ def _downloaded(
     wanted = " or ".join(
         " and ".join(file.name + _hint(file) for file in choice) for choice in choices
     )
+    kind = "weights" if isinstance(dataset, Weights) else f"part {part!r} of data set"
     raise ValueError(
-        f"the part {part!r} of data set {dataset.name!r} cannot be had ({'; '.join(reasons)}): put "
+        f"the {kind} {dataset.name!r} cannot be had ({'; '.join(reasons)}): put "
         f"{wanted} into {folder} or into a folder that LQF_DATA names, and run again."
     )
 
@@ -226,7 +227,7 @@ def _hint(file: File) -> str:
     return f" ({file.digest[0]} {file.digest[1]})" if file.digest else ""
 
 
-def _write(dataset: Published, folder: Path, found: Sequence[Obtained]) -> Path:
+def _write(dataset: Published | Weights, folder: Path, found: Sequence[Obtained]) -> Path:
     manifest = folder / MANIFEST
     entries = [
         {

@@ -28,8 +28,10 @@ def register(command: Command, settings: Callable[[Any], None]) -> None:
     sub.add_argument("--catalogue", type=Path, help="default: config/datasets.yaml")
     settings(sub)
 
-    sub = command("download", "get the archives of a data set of the paper, verified", _download)
-    sub.add_argument("--name", required=True)
+    sub = command(
+        "download", "get the archives of a data set, or published weights, verified", _download
+    )
+    sub.add_argument("--name", required=True, help="a data set, or NETWORK.SOURCE for weights")
     sub.add_argument("--output", type=Path, required=True, help="folder for the archives")
     sub.add_argument("--offline", action="store_true", help="use only what is on disk")
     sub.add_argument("--attempts", type=int, default=6, help="attempts at each address")
@@ -83,10 +85,12 @@ def _download(options: argparse.Namespace) -> None:
     from lqf.data import pins
     from lqf.data.archives import local_folders, obtain
     from lqf.data.published_reader import default_path, read
+    from lqf.data.published_weights import find
 
     path = options.catalogue or default_path()
+    catalogue = read(path)
     obtain(
-        read(path).get(options.name),
+        find(catalogue, options.name) if "." in options.name else catalogue.get(options.name),
         options.output,
         local=local_folders(options.local),
         lock=pins.lock_file(path),

@@ -35,6 +35,7 @@ class File:
         dead: Where it was: address -> what became of it. Never tried.
         move: Folders that it calls differently: its name -> the name in `take`; ``.`` is the top.
         caution: Why its address may refuse, such as one that may ask for an account; else empty.
+        prefix: How its sha256 begins, where only that is known.
     """
 
     name: str
@@ -46,13 +47,16 @@ class File:
     dead: Mapping[str, str]
     move: Mapping[str, str]
     caution: str = ""
+    prefix: str | None = None
 
     @property
     def digest(self) -> tuple[str, str] | None:
-        """Algorithm and hexadecimal digest to verify with, the stronger one if there are two."""
+        """Algorithm and (beginning of the) digest to verify with, the strongest one that is known."""
         if self.sha256 is not None:
             return "sha256", self.sha256
-        return ("md5", self.md5) if self.md5 is not None else None
+        if self.md5 is not None:
+            return "md5", self.md5
+        return ("sha256", self.prefix) if self.prefix is not None else None
 
 
 @dataclass(frozen=True)
@@ -122,14 +126,20 @@ class Weights:
     """Published weights of a backbone.
 
     Attributes:
-        top1: ImageNet accuracy in %.
+        name: NETWORK.SOURCE, as ``resnet50.imagenet1k_v1``.
+        top1: ImageNet accuracy in %, if known.
     """
 
     name: str
     title: str
     licence: str
-    top1: float
+    top1: float | None
     file: File
+
+    @property
+    def parts(self) -> Mapping[str, tuple[tuple[File, ...], ...]]:
+        """The file, as the parts of a data set are described."""
+        return {"weights": ((self.file,),)}
 
 
 @dataclass(frozen=True)

@@ -50,9 +50,11 @@ def verify(path: Path, file: File, origin: str) -> None:
     if file.digest is not None:
         algorithm, wanted = file.digest
         found = digest_of(path, algorithm)
-        if found != wanted:
+        if not found.startswith(wanted):
+            ending = "" if len(found) == len(wanted) else "…"
             raise WrongFile(
-                f"{file.name} from {origin} has {algorithm} {found}, but the catalogue says {wanted}."
+                f"{file.name} from {origin} has {algorithm} {found}, but the catalogue says "
+                f"{wanted}{ending}."
             )
     elif file.unpacked is not None and kind_of(path) is None:
         raise WrongFile(

@@ -20,14 +20,12 @@ from lqf.run import device, progress, replaced
 log = logging.getLogger(__name__)
 
 
-def pretrain(
-    activation: str, data: Path | None, output: Path, settings: Settings
-) -> dict[str, Any]:
+def pretrain(activation: str, data: Path, output: Path, settings: Settings) -> dict[str, Any]:
     """Train the backbone from scratch and save its features.
 
     Args:
         activation: ``relu`` or ``leaky_relu``.
-        data: folder of the prepared source data set, or None if there is none.
+        data: folder of the prepared source data set.
         output: state dict of the features, safetensors.
         settings: uses ``backbone``.
 
@@ -39,11 +37,10 @@ def pretrain(
     """
     backbone = settings["backbone"]
     recipe = backbone["pretrain"]
-    if recipe is None or data is None:
+    if recipe is None:
         raise ValueError(
-            f"published weights of {backbone['network']!r} cannot be fetched yet; set "
-            "backbone.pretrain to a source task, or put the features' state dict at "
-            f"{output} as safetensors."
+            "config key 'backbone.pretrain' is null, so there is no source task to train on: use the "
+            "sub-command 'backbone' for weights that exist."
         )
     task = load_task(data, recipe["dataset"], None)
     torch.manual_seed(recipe["seed"])

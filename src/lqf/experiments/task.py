@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from lqf import backbones
 from lqf.data.packed import PackedDataset
 from lqf.method import Method
-from lqf.networks import Classifier, CovariancePooling, build
+from lqf.networks import Classifier, CovariancePooling, build, recalibrate_batch_norm
 from lqf.run import device
 
 Settings = Mapping[str, Any]
@@ -91,7 +92,8 @@ def build_network(
         method: decides activation and pooling.
         weights: state dict of the features, safetensors.
         classes: C.
-        maps_of: training images on which covariance pooling is calibrated (labels unused).
+        maps_of: training images (labels unused) on which covariance pooling is calibrated, and the
+            statistics of batch norm where ``backbone.weights`` says ``swap``.
         settings: the job's settings; its ``backbone`` section is used.
         seed: seed of the head.
     """
@@ -107,6 +109,8 @@ def build_network(
     )
     network.features.load_state_dict(load_file(weights))
     network = network.to(device()).to(memory_format=torch.channels_last).eval()
+    if backbones.swapped(backbone, method.activation):
+        recalibrate_batch_norm(network.features, maps_of)
     if isinstance(network.pool, CovariancePooling):
         with torch.no_grad():
             network.pool.calibrate(network.features(maps_of))

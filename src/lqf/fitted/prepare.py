@@ -10,12 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from lqf.networks import (
+    AveragePooling,
     Classifier,
     CovariancePooling,
+    cut,
+    last_layer,
     new_head,
     swap_activation,
 )
-from lqf.networks.classifier import feature_channels
 
 log = logging.getLogger(__name__)
 
@@ -101,28 +103,6 @@ def calibrate_pooling(network: nn.Module, images: Tensor) -> None:
             network.pool.calibrate(maps)  # type: ignore[operator, union-attr]
 
 
-def last_layer(network: nn.Module) -> tuple[str, nn.Module]:
-    """The last module that holds parameters, with its name.
-
-    Args:
-        network: any network.
-
-    Returns:
-        Name and module.
-
-    Raises:
-        ValueError: if no module holds parameters.
-    """
-    holders = [
-        (name, m)
-        for name, m in network.named_modules()
-        if next(m.parameters(False), None) is not None
-    ]
-    if not holders:
-        raise ValueError(f"{type(network).__name__} has no parameters; there is nothing to fit.")
-    return holders[-1]
-
-
 def _pools_covariance(network: nn.Module) -> bool:
     return isinstance(network, Classifier) and isinstance(network.pool, CovariancePooling)
 
@@ -152,20 +132,22 @@ def _with_covariance(network: nn.Module) -> nn.Module:
     Raises:
         TypeError: if features and head cannot be told apart.
     """
-    from torchvision.models import ResNet
-
     if _pools_covariance(network):
         return network
-    if isinstance(network, Classifier):
-        features = network.features
-    elif isinstance(network, ResNet):
-        features = nn.Sequential(*list(network.children())[:-2])
+    if isinstance(network, Classifier) and isinstance(network.pool, AveragePooling):
+        features, channels = network.features, network.pool.size
     else:
-        raise TypeError(
-            f"pooling='covariance' needs a torchvision ResNet or an lqf Classifier, not "
-            f"{type(network).__name__}; use pooling='average'."
-        )
-    channels = feature_channels(features)
+        try:
+            found = cut(network)
+        except ValueError:
+            found = None
+        if found is None or not found.maps:
+            raise TypeError(
+                "pooling='covariance' needs an lqf Classifier with a feature map, or a torchvision "
+                f"network that averages one (as ResNets do), not {type(network).__name__}; use "
+                "pooling='average'."
+            )
+        features, channels = found.features, found.width
     pool = CovariancePooling(channels, min(channels, _DIMENSION))
     return Classifier(features, pool, nn.Linear(pool.size, 1)).to(next(features.parameters()))
 

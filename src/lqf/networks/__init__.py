@@ -1,26 +1,34 @@
 """Networks: backbones by name, activation swap, frozen batch norm, pooling, heads."""
 
-from lqf.networks.batch_norm import fold_batch_norm, freeze_batch_norm, has_batch_norm
+from lqf.networks.batch_norm import (
+    fold_batch_norm,
+    freeze_batch_norm,
+    has_batch_norm,
+    recalibrate_batch_norm,
+)
 from lqf.networks.classifier import (
     Classifier,
-    backbone_names,
     build,
     build_features,
     new_head,
     swap_activation,
 )
+from lqf.networks.cut import Cut, cut, last_layer
 from lqf.networks.pooling import AveragePooling, CovariancePooling
 
 __all__ = [
     "AveragePooling",
     "Classifier",
     "CovariancePooling",
-    "backbone_names",
+    "Cut",
     "build",
     "build_features",
+    "cut",
     "fold_batch_norm",
     "freeze_batch_norm",
     "has_batch_norm",
+    "last_layer",
     "new_head",
+    "recalibrate_batch_norm",
     "swap_activation",
 ]

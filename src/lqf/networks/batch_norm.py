@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
 from copy import deepcopy
 
-from torch import nn
+from torch import Tensor, nn
 from torch.fx import symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.optim.swa_utils import update_bn
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +28,27 @@ def freeze_batch_norm(network: nn.Module) -> nn.Module:
     return network
 
 
+def recalibrate_batch_norm(network: nn.Module, images: Tensor, batch: int = 64) -> int:
+    """Estimate the running statistics anew, for a network whose activations were swapped.
+
+    Each layer gets the plain mean over nearly equal batches, taken in order, of their means and
+    variances, in one pass in which every layer already uses the statistics of the batch.
+
+    Args:
+        network: changed in place; its parameters stay.
+        images: unlabelled images of the target task, N × 3 × H × W.
+        batch: images in a batch.
+
+    Returns:
+        The number of layers with running statistics; 0 leaves everything as it is.
+    """
+    layers = [m for m in network.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
+    if layers:
+        update_bn(images.tensor_split(math.ceil(len(images) / batch)), network)
+    log.info("batch norm: statistics of %d layers from %d images", len(layers), len(images))
+    return len(layers)
+
+
 def fold_batch_norm(network: nn.Module) -> nn.Module:
     """A copy in which each batch norm that follows a convolution is folded into it.
 
@@ -40,6 +63,8 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         A copy in evaluation mode; the network given is not changed.
     """
     network = deepcopy(network).eval()
+    if not has_batch_norm(network):
+        return network
     graph = symbolic_trace(network).graph
     modules = dict(network.named_modules())
     folded = 0

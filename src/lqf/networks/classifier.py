@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from lqf.backbones import DEMO, check_network
+from lqf.networks.cut import Cut, cut
 from lqf.networks.demo import demo_features
 from lqf.networks.pooling import AveragePooling, CovariancePooling
-
-DEMO = "demo_resnet"
 
 
 class Classifier(nn.Module):
     """``head(pool(features(x)))``.
 
     Args:
-        features: N × 3 × H × W to N × D × h × w.
-        pool: N × D × h × w to N × F.
+        features: N × 3 × H × W to N × D × h × w, or to N × F.
+        pool: N × D × h × w to N × F, or nothing.
         head: N × F to N × C.
     """
 
@@ -57,38 +56,44 @@ def new_head(features: int, classes: int, seed: int) -> nn.Linear:
     return head
 
 
-def backbone_names() -> list[str]:
-    """Names that `build_features` accepts."""
-    from torchvision import models
-
-    residual = [n for n in models.list_models(module=models) if n.startswith(("resnet", "resnext"))]
-    return [DEMO, *residual]
-
-
-def build_features(name: str, activation: str, slope: float) -> nn.Module:
+def build_features(name: str, activation: str, slope: float) -> Cut:
     """The feature extractor called ``name``, with fresh weights.
 
+    What draws random numbers in training (dropout, stochastic depth) is taken out.
+
     Args:
-        name: ``demo_resnet`` or a residual network of torchvision.
-        activation: ``relu`` or ``leaky_relu``.
+        name: ``demo_resnet`` or a classifier of torchvision.
+        activation: ``relu`` or ``leaky_relu``, which takes the place of every ReLU; other
+            activations stay.
         slope: slope of the leaky ReLU for negative inputs.
 
+    Returns:
+        The features, N × 3 × H × W to N × D × h × w or N × D.
+
     Raises:
-        ValueError: if there is no such network.
+        ValueError: if there is no such network, or it cannot be used.
     """
     if name == DEMO:
-        return demo_features(make_activation(activation, slope))
-    allowed = backbone_names()
-    if name not in allowed:
-        close = difflib.get_close_matches(name, allowed, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown network {name!r}.{hint} Allowed are {', '.join(allowed)}.")
+        features = demo_features(make_activation(activation, slope))
+        return Cut(features, feature_channels(features), True)
     from torchvision import models
 
-    network = models.get_model(name, weights=None)
-    features = nn.Sequential(*list(network.children())[:-2])
-    swap_activation(features, activation, slope)
-    return features
+    check_network(name)
+    found = cut(models.get_model(name, weights=None))
+    swap_activation(found.features, activation, slope)
+    _make_plain(found.features)
+    return found
+
+
+def _make_plain(network: nn.Module) -> None:
+    """Leave no randomness and no activation that overwrites its input."""
+    from torchvision.ops import StochasticDepth
+
+    for name, module in list(network.named_modules()):
+        if isinstance(module, StochasticDepth | nn.Dropout | nn.Dropout2d):
+            network.set_submodule(name, nn.Identity())
+        elif getattr(module, "inplace", False):
+            module.inplace = False
 
 
 def swap_activation(network: nn.Module, activation: str, slope: float) -> int:
@@ -130,12 +135,24 @@ def build(
         pooling: ``average`` or ``covariance``.
         covariance_dimension: d, channels after the 1 × 1 reduction of covariance pooling.
         seed: seed of the head.
+
+    Returns:
+        The classifier, in training mode.
+
+    Raises:
+        ValueError: if there is no such network, or it has no feature map to pool by covariance.
     """
-    features = build_features(name, activation, slope)
-    channels = feature_channels(features)
-    pool: AveragePooling | CovariancePooling
+    found = build_features(name, activation, slope)
+    pool: nn.Module
+    width = found.width
     if pooling == "covariance":
-        pool = CovariancePooling(channels, covariance_dimension)
+        if not found.maps:
+            raise ValueError(
+                f"pooling by covariance needs a feature map, and the head of {name} sees none: take "
+                "methods with average pooling, or another network."
+            )
+        pool = CovariancePooling(width, covariance_dimension)
+        width = pool.size
     else:
-        pool = AveragePooling(channels)
-    return Classifier(features, pool, new_head(pool.size, classes, seed))
+        pool = AveragePooling(width) if found.maps else nn.Identity()
+    return Classifier(found.features, pool, new_head(width, classes, seed))

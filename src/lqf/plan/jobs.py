@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lqf import backbones
 from lqf import config as settings
 from lqf.report import artefacts
 
@@ -25,6 +26,22 @@ def datasets(config: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys([*config["datasets"], *([pretrain["dataset"]] if pretrain else [])]))
 
 
+def published_weights(config: Mapping[str, Any]) -> list[str]:
+    """List the published weights that the methods need.
+
+    Args:
+        config: A resolved configuration.
+
+    Returns:
+        NETWORK.SOURCE of each, once.
+    """
+    backbone = config["backbone"]
+    if backbone["pretrain"] is not None:
+        return []
+    names = [backbones.published(backbone, one) for one in activations(config)]
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
 def activations(config: Mapping[str, Any]) -> list[str]:
     """List the activations that the backbone is needed with.
 
@@ -35,7 +52,7 @@ def activations(config: Mapping[str, Any]) -> list[str]:
         Those of the methods that are run and of the notebook's, sorted.
     """
     points = settings.points(config)
-    methods = {"lqf"}
+    methods = {"lqf"} if config["backbone"]["pretrain"] else set()
     for name, section in config["experiments"].items():
         methods |= {*section.get("methods", [settings.IMPLIED.get(name, "lqf")])}
     return sorted({points[name].activation for name in methods})
@@ -62,6 +79,7 @@ def count(config: Mapping[str, Any], published: Iterable[str]) -> dict[str, int]
     counts = {
         "download": len({*names} & {*published}),
         "prepare": len(names),
+        "download_weights": len(published_weights(config)),
         "backbone": len(activations(config)),
         "train": trained(settings.SWEEPS),
         **{name: trained([name]) for name in OWN},
@@ -74,7 +92,7 @@ def count(config: Mapping[str, Any], published: Iterable[str]) -> dict[str, int]
         "table": tables,
         "page": tables,
         "figure": len(artefacts.select(experiments, "figure")),
-        "tour": 1,
+        "tour": 1 if config["backbone"]["pretrain"] else 0,
         "all": 1,
     }
     return {rule: number for rule, number in counts.items() if number}

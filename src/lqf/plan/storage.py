@@ -50,20 +50,22 @@ def of_dataset(dataset: Published, folder: str) -> Fetched:
     return Fetched(dataset.name, *_sizes(files), tuple(sentences))
 
 
-def of_weights(name: str, file: File, folder: str) -> Fetched:
+def of_weights(name: str, file: File | None, folder: str) -> Fetched:
     """What published weights take.
 
     Args:
-        name: Their key in the catalogue.
-        file: The file.
-        folder: Where it may be put.
+        name: NETWORK.SOURCE.
+        file: The file, or None where only torchvision knows it.
+        folder: Where it may be put, in a folder NAME.
 
     Returns:
         Its size.
     """
+    if file is None:
+        return Fetched(name, 0, (name,), ())
     sentence = (
-        f"{name}: {file.name}: {_reason(file)}. If the download fails, put it into {folder} or into a "
-        "folder that LQF_DATA names."
+        f"{name}: {file.name}: {_reason(file)}. If the download fails, put it into {folder}/{name} or "
+        "into a folder that LQF_DATA names."
     )
     surely = file.urls and not file.caution
     return Fetched(name, *_sizes([file]), () if surely else (sentence,))

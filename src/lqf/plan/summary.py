@@ -88,9 +88,9 @@ def make(
     published = [catalogue.datasets[name] for name in names if name in catalogue.datasets]
     downloads = [storage.of_dataset(one, archives) for one in published]
     network, pixels = config["backbone"]["network"], config["image_size"]
-    for activation in jobs.activations(config) if config["backbone"]["pretrain"] is None else ():
-        if (weights := catalogue.weights.get(f"{network}_{activation}")) is not None:
-            downloads.append(storage.of_weights(weights.name, weights.file, archives))
+    for name in jobs.published_weights(config):
+        weights = catalogue.weights.get(name)
+        downloads.append(storage.of_weights(name, weights.file if weights else None, archives))
     works = work.of(config, images)
     measured: list[Measured] = []
     no_times = ""

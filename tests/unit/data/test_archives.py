@@ -10,7 +10,7 @@ from fault_server import fault_server
 
 from lqf.data import pins
 from lqf.data.archives import MANIFEST, local_folders, obtain, read_manifest
-from lqf.data.published import File
+from lqf.data.published import File, Weights
 from lqf.data.published_reader import read
 
 
@@ -153,3 +153,30 @@ def test_a_broken_lock_file_is_named(tmp_path):
     (tmp_path / "datasets.lock.json").write_text("{")
     with pytest.raises(ValueError, match="is not a lock file"):
         pins.pinned(_file("a.tar", known=False), "mine/a.tar", tmp_path / "datasets.lock.json")
+
+
+def test_published_weights_are_obtained_like_archives(server, tmp_path):
+    file = _file("a.tar", server.url("a.tar"), known=False)
+    prefix = hashlib.sha256(CONTENTS["a.tar"]).hexdigest()[:8]
+    weights = Weights("net.v1", "A net", "", None, dataclasses.replace(file, prefix=prefix))
+    _obtain(weights, tmp_path)
+    [(path, entry)] = read_manifest(tmp_path / "mine")
+    assert path.read_bytes() == CONTENTS["a.tar"]
+    assert entry["sha256"].startswith(prefix)
+    assert len(entry["sha256"]) == 64
+    assert not (tmp_path / "datasets.lock.json").exists(), "the beginning of the digest is enough"
+
+
+def test_weights_that_cannot_be_had_say_what_to_put_where(server, tmp_path):
+    file = dataclasses.replace(_file("a.tar", server.url("a.tar"), known=False), prefix="0" * 8)
+    weights = Weights("net.v1", "A net", "", None, file)
+    with pytest.raises(
+        ValueError, match=r"weights 'net.v1' cannot be had .*says 00000000….*put a"
+    ) as e:
+        _obtain(weights, tmp_path)
+    assert "a folder that LQF_DATA names" in str(e.value)
+    folder = tmp_path / "net.v1"
+    folder.mkdir()
+    (folder / "a.tar").write_bytes(b"another file")
+    with pytest.raises(ValueError, match=r"a.tar .*sha256 .*says 00000000….* Replace this copy"):
+        obtain(weights, folder, lock=tmp_path / "x", offline=True)

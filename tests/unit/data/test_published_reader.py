@@ -72,9 +72,17 @@ def test_a_name_that_is_close_is_offered():
         (("datasets", "flowers102", "class_names"), ["rose"], "has 1 names, but 'classes' is 102"),
         (("datasets", "Mit67"), {}, "'datasets.Mit67' is not a name"),
         (("datasets", "digits"), {}, "none of the demo's names"),
-        (("weights", "resnet50_relu", "file", "sha256"), "0x12", "not a sha256"),
-        (("weights", "resnet50_relu", "file", "urls"), ["ftp://a"], "must begin with http"),
-        (("weights", "resnet50_relu", "file", "name"), "../a", "must be a plain file name"),
+        (("weights", "resnet50.imagenet1k_v1", "file", "sha256"), "0x12", "not a sha256"),
+        (
+            ("weights", "resnet50.imagenet1k_v1", "file", "urls"),
+            ["ftp://a"],
+            "must begin with http",
+        ),
+        (
+            ("weights", "resnet50.imagenet1k_v1", "file", "name"),
+            "../a",
+            "must be a plain file name",
+        ),
     ],
 )
 def test_a_wrong_key_is_named(path, value, sentence, tmp_path):

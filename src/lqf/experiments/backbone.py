@@ -1,0 +1,57 @@
+"""Weights that exist, as the backbone of this workflow: published ones, or those of a user's file."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from lqf import backbones
+from lqf.data.archives import read_manifest
+from lqf.experiments.task import Settings
+from lqf.networks import build_features
+from lqf.networks.inplace_abn import converted
+from lqf.networks.weights import features_state, read_state
+from lqf.run import replaced
+
+log = logging.getLogger(__name__)
+
+
+def backbone(
+    activation: str, archives: Path | None, output: Path, settings: Settings
+) -> dict[str, Any]:
+    """Write the weights of the features, without their classifier's head.
+
+    Args:
+        activation: ``relu`` or ``leaky_relu``.
+        archives: folder that ``lqf download`` made, for published weights.
+        output: state dict of the features, safetensors.
+        settings: uses ``backbone``.
+
+    Returns:
+        Where the weights come from, as it is noted in the file.
+
+    Raises:
+        ValueError: if the weights are not there, or are not those of the network.
+    """
+    section = settings["backbone"]
+    source = backbones.source(section, activation)
+    name = backbones.published(section, activation)
+    if name is None:
+        path = Path(source)
+    elif archives is None:
+        raise ValueError(f"the weights {name!r} are published: name --archives, where they are.")
+    else:
+        path = read_manifest(archives)[0][0]
+    state = read_state(path)
+    if source == backbones.INPLACE_ABN:
+        state = converted(state)
+    found = build_features(section["network"], "relu", section["slope"])
+    kept = features_state(state, found.features, found.head, str(path))
+    about = {"network": section["network"], "weights": name or path.name}
+    log.info("%s: %d tensors of %s from %s", activation, len(kept), section["network"], path)
+    with replaced(output) as temporary:
+        save_file(kept, temporary, metadata=about)
+    return about

@@ -1,0 +1,134 @@
+"""Weights of a backbone from a file: read without running code in it, renamed, checked."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+
+_LOG = logging.getLogger(__name__)
+# What the files of torch.save begin with: a zip archive, or a pickle before PyTorch 1.6.
+_SAVED = (b"PK", b"\x80")
+_INSIDE = ("state_dict", "model", "model_state_dict")
+_WRAPPED = "module."
+_COUNTER = "num_batches_tracked"
+# torchvision's older DenseNets had a point in these names.
+_DENSE = re.compile(r"(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)")
+
+
+class WrongWeights(ValueError):
+    """A file of weights cannot be read or does not belong to the network."""
+
+
+def read_state(path: Path) -> State:
+    """Read a state dict; nothing in the file is executed.
+
+    Args:
+        path: a safetensors file, or a file of ``torch.save`` with tensors in it: the state dict, or
+            a dictionary that has it under ``state_dict`` or ``model``.
+
+    Returns:
+        Tensors by name, without the prefix ``module.`` that data-parallel training leaves.
+
+    Raises:
+        WrongWeights: if the file cannot be read, holds code, or holds no state dict.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            content: object = load_file(path)
+        elif not _beginning(path).startswith(_SAVED):
+            raise WrongWeights(f"{path} is no file of weights: torch.save did not write it.")
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise WrongWeights(f"there is no file {path} with weights.") from None
+    except pickle.UnpicklingError as error:
+        _LOG.debug("%s", error)
+        raise WrongWeights(
+            f"{path} holds more than tensors, which is not loaded because it could run code: load "
+            "it where you trust it and save network.state_dict() alone."
+        ) from None
+    except WrongWeights:
+        raise
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise WrongWeights(f"{path} is no file of weights: {_first_line(error)}") from None
+    for key in _INSIDE:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise WrongWeights(
+            f"{path} holds no state dict: save network.state_dict(), tensors by name."
+        )
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, Tensor):
+            raise WrongWeights(
+                f"{path} has a {type(value).__name__} under {name!r}, where a state dict has a "
+                "tensor: save network.state_dict()."
+            )
+    state = dict(content)
+    while state and all(name.startswith(_WRAPPED) for name in state):
+        state = {name.removeprefix(_WRAPPED): value for name, value in state.items()}
+    return {_DENSE.sub(r"\1\2", name): value for name, value in state.items()}
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(2)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."
+
+
+def features_state(state: State, features: nn.Module, head: Iterable[str], origin: str) -> State:
+    """The weights of the features out of those of a classifier.
+
+    Args:
+        state: tensors by the classifier's names, with or without its head.
+        features: the network that they are for.
+        head: prefixes of names that belong to the head and are left out.
+        origin: where the weights come from, for messages.
+
+    Returns:
+        One contiguous tensor for each name of ``features.state_dict()``.
+
+    Raises:
+        WrongWeights: if names are missing or left over, or a shape differs.
+    """
+    wanted = features.state_dict()
+    prefixes = tuple(head)
+    given = {n: t for n, t in state.items() if n in wanted or not n.startswith(prefixes)}
+    # Networks saved by PyTorch before 0.4.1 do not count batches, and nothing here reads the count.
+    missing = [n for n in wanted if n not in given and not n.endswith(_COUNTER)]
+    unexpected = [n for n in given if n not in wanted]
+    if missing or unexpected:
+        parts = [
+            f"{what} {len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+            for what, names in (("lack", missing), ("have too many:", unexpected))
+            if names
+        ]
+        raise WrongWeights(
+            f"the weights from {origin} are not those of this network: of its {len(wanted)} tensors "
+            f"they {' and '.join(parts)}; set backbone.network to the architecture of the file."
+        )
+    for name, value in given.items():
+        if value.shape != wanted[name].shape:
+            raise WrongWeights(
+                f"{name!r} from {origin} has shape {tuple(value.shape)}, but the network has "
+                f"{tuple(wanted[name].shape)}: set backbone.network to the architecture of the file."
+            )
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise WrongWeights(f"{name!r} from {origin} contains NaN or infinite values.")
+    return {
+        name: given.get(name, like).to(like.dtype).clone().contiguous()
+        for name, like in wanted.items()
+    }
