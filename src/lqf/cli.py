@@ -157,12 +157,12 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _informativeness(options: argparse.Namespace) -> None:
-    from lqf import run
+    from lqf import checkpoint, run
     from lqf.experiments import informativeness as experiment
 
     run.start()
     folder = options.output_scores.parent
-    with run.locked(folder):
+    with run.locked(folder), checkpoint.kept(folder, _job_key(options, options.seed)):
         scores, removal = experiment.informativeness(
             options.dataset, options.seed, options.data, options.weights, options.settings
         )

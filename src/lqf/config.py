@@ -131,6 +131,7 @@ def resolve(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     resolved.setdefault("archives_folder", None)
     resolved.setdefault("seeds_together", False)
     resolved.setdefault("device", "auto")
+    resolved.setdefault("checkpoint_seconds", 600)
     return resolved
 
 

@@ -187,6 +187,11 @@ class State:
             log.warning("asked to end: the state is kept, and the same command goes on from it.")
             raise SystemExit(TERMINATED)
 
+    def due(self, after: float) -> bool:
+        """Whether a result that took so many seconds, or half an interval, is worth keeping."""
+        spent = time.monotonic() - self._started
+        return _asked_to_end or spent >= min(after, self._interval / 2)
+
     def keep(self, snapshot: Snapshot) -> None:
         """Keep a snapshot now."""
         if self._path is None:

@@ -24,8 +24,9 @@ except settings.ConfigError as problem:
 shell.prefix(
     f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
 )
-# The device is no parameter of a job, which would run again for a change of it.
+# These are no parameters of a job, which would run again for a change of them.
 os.environ.setdefault("LQF_DEVICE", CONFIG["device"])
+os.environ.setdefault("LQF_CHECKPOINT_SECONDS", str(CONFIG["checkpoint_seconds"]))
 
 SCALE = CONFIG["scale"]
 EXPERIMENTS = CONFIG["experiments"]

@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor, nn
 
+from lqf.checkpoint import Points, state_of
 from lqf.experiments.grid import Point, grid_points
 from lqf.experiments.problem import Fit, LinearProblem, NonlinearProblem
 from lqf.experiments.rows import Row, describe, fit_columns, fit_grid, point_columns
@@ -18,7 +21,8 @@ from lqf.experiments.train import method_of, problem_of
 from lqf.losses import error_rate
 from lqf.method import Method
 from lqf.run import progress
-from lqf.solve import Diverged
+from lqf.snapshot import State
+from lqf.solve import Diverged, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +40,12 @@ class _StopWhenLearned:
 
     def __init__(self, labels: Tensor, error: float, patience: int) -> None:
         self._labels, self._error, self._patience = labels, error, patience
-        self._streak = 0
+        self.streak = 0
 
     def __call__(self, epoch: int, loss: float, outputs: Callable[[], Tensor]) -> bool:
         below = error_rate(outputs(), self._labels) < self._error
-        self._streak = self._streak + 1 if below else 0
-        return self._streak >= self._patience
+        self.streak = self.streak + 1 if below else 0
+        return self.streak >= self._patience
 
 
 def online(
@@ -80,7 +84,7 @@ def online(
     point = replace(chosen, epochs=experiment["max_epochs"], milestones=())
 
     rows: list[Row] = []
-    last: Fit | None = None
+    finished, warm = Points(title), _WarmStart(problem, title)
     learned: LinearProblem | None = None
     with progress(experiment["steps"] * len(MODES), title, "fit") as bar:
         for step in range(1, experiment["steps"] + 1):
@@ -89,14 +93,82 @@ def online(
             if isinstance(current, LinearProblem):
                 learned = _curvature_of(learned, current)
             for mode in MODES:
-                start = last if mode == "incremental" else None
-                row, fit = _fit_step(current, method, now, point, seed, start, settings)
-                common = describe(name, method, now, settings, seed)
-                rows.append({**common, **row, "experiment": "online", "mode": mode, "step": step})
-                if mode == "incremental":
-                    last = fit or last
+                known = finished.get((step, mode))
+                if known is None or (mode == "incremental" and warm.step < step):
+                    start = warm.value if mode == "incremental" else None
+                    state = finished.state((step, mode))
+                    row, fit = _fit_step(current, method, now, point, seed, start, settings, state)
+                    common = describe(name, method, now, settings, seed)
+                    known = {"row": {**common, **row, "mode": mode, "step": step}}
+                    finished.put((step, mode), known)
+                    if mode == "incremental":
+                        warm.move(step, fit)
+                    state.forget()
+                rows.append({**known["row"], "experiment": "online"})
                 bar.update()
     return rows
+
+
+class _WarmStart:
+    """Where the incremental mode has come to: the solution of the last step that had one.
+
+    Args:
+        problem: the problem of all steps.
+        title: tells this run from others of the job.
+
+    Attributes:
+        step: the last step done, by this process or one before it; 0 before the first.
+        value: δ or the network that training goes on from; None before the first solution.
+    """
+
+    def __init__(self, problem: NonlinearProblem | LinearProblem, title: str) -> None:
+        self._state = state_of("warm_start", title)
+        self.step, self.value = 0, None
+        known = self._state.load()
+        if known is None:
+            return
+        self.step = known.numbers["step"]
+        if not known.tensors:
+            return
+        if isinstance(problem, LinearProblem):
+            self.value = known.tensors["delta"].to(problem.jacobian.base)
+        else:
+            self.value = deepcopy(problem.network)
+            self.value.load_state_dict(known.tensors)
+
+    value: Tensor | nn.Module | None
+
+    def move(self, step: int, fit: Fit | None) -> None:
+        """Keep the solution of a step; the one before where there is none."""
+        if fit is not None:
+            self.value = fit.network if fit.delta is None else fit.delta
+        self.step = step
+        tensors = {}
+        if isinstance(self.value, Tensor):
+            tensors = {"delta": self.value}
+        elif self.value is not None:
+            tensors = self.value.state_dict()
+        self._state.keep(Snapshot(tensors, {"step": step}))
+
+
+class _WithStreak:
+    """A state that also holds how often in a row the stop rule held."""
+
+    def __init__(self, state: State, stop: _StopWhenLearned) -> None:
+        self._state, self._stop = state, stop
+
+    def load(self) -> Snapshot | None:
+        known = self._state.load()
+        if known is not None:
+            self._stop.streak = known.numbers["streak"]
+        return known
+
+    def offer(self, snapshot: Callable[[], Snapshot]) -> None:
+        def extended() -> Snapshot:
+            made = snapshot()
+            return Snapshot(made.tensors, {**made.numbers, "streak": self._stop.streak})
+
+        self._state.offer(extended)
 
 
 def _curvature_of(known: LinearProblem | None, current: LinearProblem) -> LinearProblem:
@@ -114,8 +186,9 @@ def _fit_step(
     task: Task,
     point: Point,
     seed: int,
-    start: Fit | None,
+    start: Tensor | nn.Module | None,
     settings: Settings,
+    state: State,
 ) -> tuple[Row, Fit | None]:
     experiment = settings["experiment"]
     stop = _StopWhenLearned(task.train.labels, experiment["stop_error"], experiment["patience"])
@@ -123,13 +196,13 @@ def _fit_step(
     row = point_columns(point, problem, method, task)
     fit: Fit | None = None
     try:
+        resume = _WithStreak(state, stop)
         if isinstance(problem, LinearProblem):
-            fit = problem.fit(point, seed, stop, None if start is None else start.delta)
+            fit = problem.fit(point, seed, stop, cast("Tensor | None", start), resume)
         else:
-            network: nn.Module | None = None if start is None else start.network
-            fit = problem.fit(point, seed, stop, network)
+            fit = problem.fit(point, seed, stop, cast("nn.Module | None", start), resume)
         row |= fit_columns(fit, task)[0]
     except Diverged as error:
         log.warning("step of %d samples: %s", len(task.train), error)
         row |= {"epochs": error.epoch, "status": "diverged", "message": str(error)}
-    return {**row, "wall_s": time.perf_counter() - started}, fit
+    return {**row, "wall_s": state.seconds + time.perf_counter() - started}, fit

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lqf.curvature import KroneckerFactors, Preconditioner, eigenvalue_correction, kronecker_factors
+from lqf.curvature import Preconditioner, eigenvalue_correction, kronecker_factors
+from lqf.curvature.probes import ProbeCount
 from lqf.experiments.grid import Point
+from lqf.experiments.kept_curvature import Curvature, kept_curvature
 from lqf.experiments.nonlinear import OnEpoch, Schedule, outputs_of, train_network
 from lqf.experiments.task import Split, Task
 from lqf.linear import (
@@ -198,7 +200,8 @@ class LinearProblem:
     def _forget_derived(self) -> None:
         """Drop everything computed from the training samples."""
         self._preconditioners: dict[float, Preconditioner] = {}
-        self._factors: tuple[KroneckerFactors, dict[str, Tensor]] | None = None
+        self._factors: Curvature | None = None
+        self._lender: LinearProblem | None = None
         self._units: dict[tuple[float | None, float], float] = {}
         self._rows: RowSpace | None = None
         self._path: RidgePath | None = None
@@ -244,30 +247,33 @@ class LinearProblem:
     def forget_curvature(self) -> None:
         """Compute the curvature anew, from this problem's own samples, when it is next needed."""
         self._factors, self._preconditioners, self._units = None, {}, {}
+        self._lender = None
 
     def share_curvature(self, other: LinearProblem) -> None:
         """Use the factors of another problem of the same network; rates stay this one's own."""
-        self._factors, self._preconditioners = other._factors, other._preconditioners
+        self._lender = other
 
     def preconditioner(self, damping: float) -> Preconditioner:
         """The Kronecker-factored preconditioner at w0; the factors are computed once."""
+        if self._lender is not None:
+            return self._lender.preconditioner(damping)
         if damping not in self._preconditioners:
             if self._factors is None:
-                inputs = self._inputs(self.train)
                 probes = math.ceil(CURVATURE_GRADIENTS / len(self.train))
-                factors = kronecker_factors(
-                    self.network,
-                    inputs,
-                    self.layout.names,
-                    probes="all" if probes >= self.jacobian.outputs else probes,
-                )
-                correction = eigenvalue_correction(self.network, inputs, factors)
-                self._factors = (factors, correction)
+                count: ProbeCount = "all" if probes >= self.jacobian.outputs else probes
+                work = (self.train.rows.tolist(), self.layout.names, count)
+                place = self.jacobian.base.device
+                self._factors = kept_curvature(work, place, lambda: self._curvature(count))
             factors, correction = self._factors
             self._preconditioners[damping] = Preconditioner(
                 factors, self.layout, damping, correction
             )
         return self._preconditioners[damping]
+
+    def _curvature(self, probes: ProbeCount) -> Curvature:
+        inputs = self._inputs(self.train)
+        factors = kronecker_factors(self.network, inputs, self.layout.names, probes=probes)
+        return factors, eigenvalue_correction(self.network, inputs, factors)
 
     def rate(self, point: Point) -> float | None:
         """The learning rate of a grid point.

@@ -90,7 +90,7 @@ def job(line: list[str], seconds: float = 0.0) -> int:
 def _killed(line: list[str], number: int, after: int) -> None:
     """Run a job that sends itself a signal at its n-th safe point, before a state is kept there.
 
-    SIGKILL finds the states of the points before; SIGTERM, with states hours apart, finds none, so
+    SIGKILL finds the states of the points before. SIGTERM, with states hours apart, finds none, so
     that what the job goes on from is what it kept when it was asked to end.
     """
     seen = 0
@@ -111,10 +111,11 @@ def _killed(line: list[str], number: int, after: int) -> None:
         count()
         keep(self, state)
 
-    kind.offer = counted_offer  # type: ignore[method-assign]
     if number == signal.SIGKILL:
         kind.keep = counted_keep  # type: ignore[method-assign]
-    raise SystemExit(job(line, 0.0 if number == signal.SIGKILL else 3600.0))
+        raise SystemExit(job(line, 0.0))
+    kind.offer = counted_offer  # type: ignore[method-assign]
+    raise SystemExit(job(line, 3600.0))
 
 
 def kill(line: list[str], number: int, after: int) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ TRAINING = {
     "kfac_sgd": {"rates": [0.5], "weight_decays": [1e-3], "damping": 1e-2, **SGD},
     "pcg": {"weight_decays": [1e-2], "damping": 1e-2, "tolerance": 1e-6, "max_passes": 12},
 }  # fmt: skip
+ONLINE = {"steps": 3, "per_step": 6, "max_epochs": 4, "stop_error": 30.0, "patience": 2}
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs.make_data(folder / "data")
     jobs.make_weights(folder / "weights.safetensors")
     return folder
+
+
+Whole = Callable[[str], list[dict[str, str]]]
+
+
+@pytest.fixture(scope="module")
+def whole(world: Path) -> Whole:
+    """The numbers of a job that was not killed, run once."""
+
+    @functools.cache
+    def run(name: str) -> list[dict[str, str]]:
+        output = world / name
+        assert jobs.job(line_of(name, world, output), 3600) == 0
+        return jobs.numbers(output / "metrics.csv")
+
+    return run
 
 
 @pytest.fixture(autouse=True)
@@ -42,40 +61,61 @@ def line_of(name: str, world: Path, output: Path) -> list[str]:
         "nonlinear": ("train", "nlft"),
         "kfac_sgd": ("train", "lqf"),
         "pcg": ("train", "lqf_exact"),
+        "online linear": ("online", "lqf"),
+        "online nonlinear": ("online", "nlft"),
     }[name]
-    settings: dict[str, Any] = {"name": method, "training": TRAINING}
+    settings: dict[str, Any] = {"name": method, "training": TRAINING, "experiment": ONLINE}
     return jobs.arguments(command, world, output, settings)
 
 
-# Safe points: 4 steps an epoch, 3 epochs; kept factors count as one.
+def test_online_goes_on_without_its_warm_start(
+    world: Path, whole: Whole, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    jobs.kill(line_of("online linear", world, tmp_path), signal.SIGKILL, 17)
+    (warm,) = tmp_path.glob("*/*/warm_start.safetensors")
+    content = bytearray(warm.read_bytes())
+    content[-1] ^= 1
+    warm.write_bytes(content)
+
+    assert jobs.job(line_of("online linear", world, tmp_path), 3600) == 0
+
+    assert "warm_start.safetensors is damaged" in caplog.text
+    assert jobs.numbers(tmp_path / "metrics.csv") == whole("online linear")
+
+
+# Safe points: 4 steps an epoch, 3 epochs; where each keeps a state, factors and warm starts count too.
 @pytest.mark.parametrize(
     ("name", "number", "after"),
     [
-        ("nonlinear", signal.SIGKILL, 13),
+        ("nonlinear", signal.SIGKILL, 8),
         ("nonlinear", signal.SIGTERM, 18),
-        ("kfac_sgd", signal.SIGKILL, 12),
+        ("kfac_sgd", signal.SIGKILL, 7),
         ("kfac_sgd", signal.SIGTERM, 6),
-        ("pcg", signal.SIGKILL, 7),
+        ("pcg", signal.SIGKILL, 5),
         ("pcg", signal.SIGTERM, 3),
+        ("online linear", signal.SIGKILL, 17),
+        ("online linear", signal.SIGTERM, 20),
+        ("online nonlinear", signal.SIGKILL, 38),
+        ("online nonlinear", signal.SIGTERM, 45),
     ],
 )
-def test_train(
+def test_a_killed_job_ends_with_the_numbers_of_a_whole_one(
     name: str,
     number: signal.Signals,
     after: int,
     world: Path,
+    whole: Whole,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert jobs.job(line_of(name, world, whole), 3600) == 0
+    line = line_of(name, world, tmp_path)
 
-    code = jobs.kill(line_of(name, world, parts), number, after)
+    code = jobs.kill(line, number, after)
 
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 143)
-    assert "point.safetensors" in jobs.kept_files(parts)
+    assert "point.safetensors" in jobs.kept_files(tmp_path)
     with caplog.at_level("INFO"):
-        assert jobs.job(line_of(name, world, parts), 3600) == 0
+        assert jobs.job(line, 3600) == 0
     assert "goes on from a state" in caplog.text
-    assert jobs.numbers(parts / "metrics.csv") == jobs.numbers(whole / "metrics.csv")
-    assert jobs.kept_files(parts) == []
+    assert jobs.numbers(tmp_path / "metrics.csv") == whole(name)
+    assert jobs.kept_files(tmp_path) == []
