@@ -17,9 +17,8 @@ def declared() -> dict[str, Requirement]:
     """Direct dependencies of the package, the workflow and the tests."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    lines = project["dependencies"] + sum(
-        (extras[name] for name in ("workflow", "slurm", "peers", "test")), []
-    )
+    used = (extras[name] for name in ("workflow", "slurm", "peers", "test"))
+    lines = [line for lines in (project["dependencies"], *used) for line in lines]
     found = [Requirement(line) for line in lines if not line.startswith("lqf")]
     return {canonicalize_name(one.name): one for one in found}
 
