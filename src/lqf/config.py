@@ -32,6 +32,7 @@ PAPER: dict[str, str] = {
     "stanford_dogs": "Stanford Dogs",
     "flowers102": "Oxford Flowers-102",
     "cub200_2011": "CUB-200-2011",
+    "cub200_2010": "CUB-200 (2010)",
     "fgvc_aircraft": "FGVC Aircraft",
     "stanford_cars": "Stanford Cars",
 }

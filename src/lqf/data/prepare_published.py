@@ -98,6 +98,6 @@ def _about(dataset: Published, files: list[tuple[Path, dict[str, Any]]]) -> dict
         "home": dataset.home,
         "split": dataclasses.asdict(dataset.split),
         "validation": dataclasses.asdict(dataset.validation) if dataset.validation else None,
-        "paper": dataset.title,
+        "paper": dataset.paper,
         "archives": {entry["name"]: entry["sha256"] for _, entry in files},
     }

@@ -84,12 +84,14 @@ class Published:
     """One data set of the paper; the attributes are the keys of the catalogue, described there.
 
     Attributes:
+        paper: How Table 1 of the paper calls it, or None.
         per_class: split -> (fewest, most) images of every class, or class -> number.
         parts: part -> choices, best first -> files.
     """
 
     name: str
     title: str
+    paper: str | None
     group: Literal["coarse", "fine"]
     home: str | None
     citation: str

@@ -80,7 +80,7 @@ def _published(name: str, entry: Any) -> Published:
         where,
         (*required, "take", "parts"),
         (
-            *("home", "found", "per_class", "class_totals", "class_names", "validation"),
+            *("paper", "home", "found", "per_class", "class_totals", "class_names", "validation"),
             *("junk", "drop", "cut_bottom", "notes"),
         ),
     )
@@ -97,6 +97,7 @@ def _published(name: str, entry: Any) -> Published:
     return Published(
         name=name,
         title=given["title"],
+        paper=given.get("paper"),
         group=given["group"],
         home=given.get("home"),
         citation=given["citation"],

@@ -190,8 +190,8 @@ def _time_lines(plan: Plan) -> Iterator[str]:
     per_rule: dict[str, list[float]] = {}
     for one in plan.work:
         sums = per_rule.setdefault(one.rule, [0, 0, 0])
-        sums[0] += one.training
-        sums[1] += one.evaluation
+        sums[0] += one.passes.training
+        sums[1] += one.passes.evaluation + one.passes.setup
     for hours in plan.hours:
         per_rule[hours.work.rule][2] += hours.hours
     missing = {one.rule for one in plan.unknown}
@@ -238,6 +238,5 @@ def _source_lines(plan: Plan) -> Iterator[str]:
         yield f"  Without {', '.join(sorted(names))}: nothing alike is measured."
     yield "  Not counted:"
     yield from _wrapped(
-        "reading data, eigenvalues of the Kronecker factors, dense algebra, the start of a job, decoding "
-        "on the CPU"
+        "reading data, dense algebra on Gram matrices, the start of a job, decoding on the CPU"
     )

@@ -12,9 +12,8 @@ from lqf.method import Method
 from lqf.plan.work import Work
 
 #: A pass forward alone, as a share of a measured pass. By counting products: an ordinary step is
-#: forward and twice as much backward; a linearised one carries tangents at twice the cost forward;
-#: where only the head is trained, the network is passed forward alone.
-FORWARD = {"all": 1 / 3, "linearized": 3 / 5, "head": 1.0}
+#: forward and twice as much backward; a linearised one carries tangents at twice the cost forward.
+FORWARD = {"all": 1 / 3, "linearized": 3 / 5, "head": 0.0}
 
 
 class NoTimes(ValueError):
@@ -30,6 +29,8 @@ class Measured:
         device: What it was measured on.
         batch: Images at a time.
         seconds: Seconds an image and pass of training.
+        setup: Seconds an image of setting a problem up.
+        once: Seconds of setting a problem up, whatever its images.
         peak_bytes: Most memory in use on the device, or None.
     """
 
@@ -37,6 +38,8 @@ class Measured:
     device: str
     batch: int
     seconds: float
+    setup: float
+    once: float
     peak_bytes: int | None
 
 
@@ -62,7 +65,7 @@ def read(path: Path, network: str, pixels: int, device: str | None = None) -> li
         path: The benchmark's result, benchmarks/results/epoch.json.
         network: Name of the backbone.
         pixels: Side of the images that the network sees.
-        device: The device; None takes the first that the file has.
+        device: The device; None takes the first that is no CPU, else the first.
 
     Returns:
         The fastest row of each method, all of one device.
@@ -81,6 +84,7 @@ def read(path: Path, network: str, pixels: int, device: str | None = None) -> li
             f"{', '.join(known) or 'nothing'}"
         )
     devices = list(dict.fromkeys(row["device"] for row in fitting))
+    devices.sort(key=lambda name: name.startswith("CPU"))
     if device is not None and device not in devices:
         raise NoTimes(
             f"no step time is measured on {device!r}: {path} has {' and '.join(map(repr, devices))}; "
@@ -94,6 +98,8 @@ def read(path: Path, network: str, pixels: int, device: str | None = None) -> li
                 row["device"],
                 row["batch"],
                 row["seconds_per_image_pass"],
+                row.get("setup_seconds_per_image", 0.0),
+                row.get("setup_seconds", 0.0),
                 row.get("peak_bytes"),
             )
             if one.method not in found or one.seconds < found[one.method].seconds:
@@ -121,26 +127,25 @@ def hours(
         if lender is None:
             unknown.append(work)
             continue
-        share = FORWARD[methods[lender.method].trained]
-        seconds = (work.training + share * work.evaluation) * lender.seconds
+        share, passes = FORWARD[methods[work.method].trained], work.passes
+        seconds = (passes.training + share * passes.evaluation) * lender.seconds
+        seconds += passes.setup * lender.setup + passes.problems * lender.once
         found.append(Hours(work, seconds / 3600, lender.method))
     return found, unknown
 
 
 def _lender(name: str, times: Sequence[Measured], methods: Mapping[str, Method]) -> Measured | None:
-    """The method itself, or the measured one whose choices are closest and that trains the same.
-
-    A head may take the forward part of an ordinary step.
-    """
+    """The method itself, or the measured one whose choices are closest and that trains the same."""
     wanted = methods[name]
 
     def distance(one: Measured) -> tuple[int, ...]:
         other = methods[one.method]
-        keys = ("trained", "pooling", "optimizer", "activation", "loss")
+        keys = ("pooling", "optimizer", "activation", "loss")
         return (one.method != name, *(getattr(wanted, k) != getattr(other, k) for k in keys))
 
-    allowed = {"head", "all"} if wanted.trained == "head" else {wanted.trained}
     alike = [
-        one for one in times if one.method in methods and methods[one.method].trained in allowed
+        one
+        for one in times
+        if one.method in methods and methods[one.method].trained == wanted.trained
     ]
     return min(alike, key=distance, default=None)

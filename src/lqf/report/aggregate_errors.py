@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from lqf.data import catalogue
+from lqf.data.published import Published
+from lqf.data.published_reader import default_path, read
 from lqf.report import paper
 from lqf.report.raw import CHOICES, order_by, read_metrics, select
 from lqf.report.statistics import relative_increase, standard_deviation, t_interval
@@ -92,16 +95,25 @@ def dataset_columns(name: str) -> dict[str, Any]:
         title, group, distance, paper (the data set of the paper that it is or stands for) and
         stand_in (whether it only stands for it, so that numbers must not be compared).
     """
-    if name not in catalogue.names():
-        return {"title": name, "group": "", "distance": "", "paper": None, "stand_in": True}
-    spec = catalogue.get(name)
-    return {
-        "title": spec.title,
-        "group": spec.group,
-        "distance": spec.distance,
-        "paper": spec.paper,
-        "stand_in": name in catalogue.DEMO,
-    }
+    if (demo := catalogue.DEMO.get(name)) is not None:
+        return {
+            "title": demo.title,
+            "group": demo.group,
+            "distance": demo.distance,
+            "paper": demo.paper,
+            "stand_in": True,
+        }
+    if (one := _published().get(name)) is not None:
+        about = {"title": one.title, "group": one.group, "distance": "real", "paper": one.paper}
+        return {**about, "stand_in": False}
+    return {"title": name, "group": "", "distance": "", "paper": None, "stand_in": True}
+
+
+@cache
+def _published() -> Mapping[str, Published]:
+    """The paper's data sets; none where the package is used without the catalogue's file."""
+    path = default_path()
+    return read(path).datasets if path.is_file() else {}
 
 
 def selected_runs(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from lqf import config as settings
 from lqf.data.published_reader import read
 from lqf.plan import work
 from lqf.plan.images import Images, images_of
-from lqf.plan.work import Work
+from lqf.plan.work import Passes, Work
 
 ROOT = Path(__file__).parents[3]
 IMAGES = {"digits": Images(train=40, val=5, test=7, classes=10)}
@@ -38,38 +38,36 @@ def only(config: dict[str, Any], experiment: str, **section: Any) -> list[Work]:
 
 
 @pytest.mark.parametrize(
-    ("method", "training", "evaluation"),
+    ("method", "passes"),
     [
-        ("nlft", 6 * 4 * 40, 6 * (2 * 40 + 52)),
-        ("gaf", 2 * 5 * 40, 3 * 52),
-        ("lqf", 2 * 3 * 40 + 2 * 40, 3 * 52),
-        ("lqf_exact", 3 * 8 * 40 + 2 * 40, 4 * 52),
-        ("fc", 0, 52),
-        ("lqf_fc", 0, 52),
+        ("nlft", Passes(6 * 4 * 40, 6 * (2 * 40 + 52))),
+        ("gaf", Passes(2 * 5 * 40, 2 * 52 + 12, 40, 1)),
+        ("lqf", Passes(2 * 3 * 40, 2 * 52 + 12, 40, 1)),
+        ("lqf_exact", Passes(3 * 8 * 40, 3 * 52 + 12, 40, 1)),
+        ("fc", Passes(2 * 5 * 40, 0, 52, 1)),
+        ("lqf_fc", Passes(2 * 3 * 40, 0, 52, 1)),
     ],
 )
-def test_one_job_trains_its_grid(
-    config: dict[str, Any], method: str, training: int, evaluation: int
-) -> None:
+def test_one_job_trains_its_grid(config: dict[str, Any], method: str, passes: Passes) -> None:
     found = only(config, "comparison", datasets=["digits"], methods=[method])
 
-    assert found == [Work("train", method, training, evaluation)]
+    assert found == [Work("train", method, passes)]
 
 
 def test_a_run_that_two_experiments_share_is_counted_once(config: dict[str, Any]) -> None:
     section = {"datasets": ["digits"], "methods": ["gaf"], "seeds": [0, 1]}
     config["experiments"] = {"comparison": section, "ablation": section}
 
-    assert work.of(config, IMAGES) == [Work("train", "gaf", 2 * 400, 2 * 3 * 52)]
+    assert work.of(config, IMAGES) == [Work("train", "gaf", Passes(800, 232, 80, 2))]
 
 
 def test_few_images_a_class_are_few_passes(config: dict[str, Any]) -> None:
     config["train_per_class"] = 2
     found = only(config, "comparison", datasets=["digits"], methods=["gaf"])
-    assert found[0].training == 2 * 5 * 20
+    assert found[0].passes.training == 2 * 5 * 20
 
     shots = only(config, "kshot", datasets=["digits"], methods=["gaf"], shots=[1, 3])
-    assert shots[0].training == 2 * 5 * (10 + 30)
+    assert shots[0].passes.training == 2 * 5 * (10 + 30)
 
 
 def test_a_sweep_of_rates_has_its_own_epochs(config: dict[str, Any]) -> None:
@@ -83,7 +81,7 @@ def test_a_sweep_of_rates_has_its_own_epochs(config: dict[str, Any]) -> None:
         epochs=7,
     )
 
-    assert found == [Work("elr", "gaf", 6 * 7 * 40, 7 * 52)]
+    assert found == [Work("elr", "gaf", Passes(6 * 7 * 40, 6 * 52 + 12, 40, 1))]
 
 
 def test_learning_online_trains_on_what_has_arrived(config: dict[str, Any]) -> None:
@@ -101,18 +99,19 @@ def test_learning_online_trains_on_what_has_arrived(config: dict[str, Any]) -> N
 
     forward = fits + 2 * (3 + 6 + 9) + 2 * 3 * (5 + 7)
     assert set(found) == {
-        Work("online", "lqf", fits + 2 * 2 * 9, forward),
+        # Its curvature is that of 3, then of 6 images.
+        Work("online", "lqf", Passes(fits, forward, 2 * 9, 2)),
         # The rate is searched on everything that will arrive.
-        Work("online", "gaf", fits + 2 * 5 * 9, forward + 3 * (9 + 5 + 7)),
+        Work("online", "gaf", Passes(fits + 2 * 5 * 9, forward + 2 * (9 + 12) + 12, 9, 1)),
     }
 
 
 def test_analyses_have_a_backward_pass_for_each_output(config: dict[str, Any]) -> None:
     found = only(config, "spectrum", dataset="digits", samples=6)
-    assert found[0].training == 6 * 4 * 40 + 2 * 6 * 10
+    assert found[0].passes.training == 6 * 4 * 40 + 2 * 6 * 10
 
     found = only(config, "informativeness", dataset="digits", removals=[0, 1])
-    assert found == [Work("informativeness", "lqf_exact", (40 + 5) * 10 + 2 * 40, 5 * 2 * 7)]
+    assert found == [Work("informativeness", "lqf_exact", Passes(450, 70, 40, 1))]
 
 
 def test_own_data_that_is_not_prepared_is_left_out(config: dict[str, Any]) -> None:

@@ -87,19 +87,12 @@ def test_stand_ins_get_no_printed_number_beside_them(results: Path) -> None:
     assert rows["paper_err"].isna().all()
 
 
-def test_the_papers_own_data_sets_get_number_and_difference(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from lqf.report import aggregate_errors
-
-    about = {"title": "CUB", "group": "fine", "distance": "fine", "paper": "CUB-200"}
-    monkeypatch.setattr(
-        aggregate_errors, "dataset_columns", lambda name: about | {"stand_in": False}
-    )
-    write_metrics(tmp_path / "runs", "train", mark([metrics_row("cub", "b_lqf", 0, 18.1)]))
-    section = {"datasets": ["cub"], "methods": ["b_lqf"], "seeds": [0]}
+def test_the_papers_own_data_sets_get_number_and_difference(tmp_path: Path) -> None:
+    write_metrics(tmp_path / "runs", "train", mark([metrics_row("cub200_2011", "b_lqf", 0, 18.1)]))
+    section = {"datasets": ["cub200_2011"], "methods": ["b_lqf"], "seeds": [0]}
     aggregate(tmp_path / "runs", tmp_path / "out", settings(fine_grained=section))
     row = pd.read_csv(tmp_path / "out" / "fine_grained.csv").iloc[0]
+    assert (row["title"], row["group"]) == ("CUB-200-2011", "fine")
     assert row["paper_err"] == 17.1
     assert row["diff"] == pytest.approx(1.0)
 
