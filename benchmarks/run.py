@@ -7,12 +7,20 @@ import json
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import epoch, one_pass
+from benchmarks import compute, convergence, epoch, one_pass, ranks, real
 from benchmarks.machine import machine
+from benchmarks.realbench import Absent
 
 #: A benchmark has TITLE, ``measure(rounds, small)`` -> rows, ``markdown(result)`` -> text, and
 #: ``plot(result, path)``; ROUNDS is its usual number of repetitions.
-BENCHMARKS: dict[str, ModuleType] = {"epoch": epoch, "pass": one_pass}
+BENCHMARKS: dict[str, ModuleType] = {
+    "compute": compute,
+    "convergence": convergence,
+    "epoch": epoch,
+    "pass": one_pass,
+    "ranks": ranks,
+    "real": real,
+}
 
 
 def main() -> None:
@@ -23,7 +31,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="repetitions, side by side")
     parser.add_argument("--small", action="store_true", help="a try-out in seconds")
     options = parser.parse_args()
-    run(options.name, options.output, options.rounds, small=options.small)
+    try:
+        run(options.name, options.output, options.rounds, small=options.small)
+    except Absent as reason:
+        print(f"benchmark {options.name} skipped: {reason}")
 
 
 def run(name: str, output: Path, rounds: int | None = None, *, small: bool = False) -> Path:
