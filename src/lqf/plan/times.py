@@ -128,7 +128,8 @@ def hours(
             unknown.append(work)
             continue
         share, passes = FORWARD[methods[work.method].trained], work.passes
-        seconds = (passes.training + share * passes.evaluation) * lender.seconds
+        whole = passes.training + passes.features + share * passes.evaluation
+        seconds = whole * lender.seconds
         seconds += passes.setup * lender.setup + passes.problems * lender.once
         found.append(Hours(work, seconds / 3600, lender.method))
     return found, unknown

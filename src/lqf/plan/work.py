@@ -26,17 +26,18 @@ class Passes:
     """What is done to single images.
 
     Attributes:
-        training: Passes forward and back (with tangents, where the network is linearised), or over stored
-            features where only the head is trained.
+        training: Passes forward and back (with tangents, where the network is linearised).
         evaluation: Passes forward alone (with tangents, where the network is linearised).
         setup: Images that a problem is set up with: outputs or features, and curvature.
         problems: How often something is set up.
+        features: Passes over stored features, where only the head is trained; not through the network.
     """
 
     training: int = 0
     evaluation: int = 0
     setup: int = 0
     problems: int = 0
+    features: int = 0
 
     def __add__(self, other: Passes) -> Passes:
         return Passes(
@@ -44,6 +45,7 @@ class Passes:
             self.evaluation + other.evaluation,
             self.setup + other.setup,
             self.problems + other.problems,
+            self.features + other.features,
         )
 
 
@@ -124,7 +126,7 @@ def _fits(method: Method, images: Images, fits: int, epochs: int) -> Passes:
     training, unseen = fits * epochs * images.train, images.val + images.test
     if method.trained == "head":
         # Every image becomes features once; what follows does not touch the network.
-        return Passes(training, 0, images.total, 1)
+        return Passes(setup=images.total, problems=1, features=training)
     if method.trained == "all":
         # The training loss before and after, then the errors.
         return Passes(training, fits * (2 * images.train + images.total))
@@ -139,7 +141,7 @@ def _online(config: Mapping[str, Any], method: Method, images: Images) -> Passes
     fits = 2 * arrived * epochs  # from the last solution, and from w0
     whole = Images(section["per_step"] * steps, images.val, images.test, images.classes)
     if method.trained == "head":
-        return Passes(fits, 0, whole.total, 1)
+        return Passes(setup=whole.total, problems=1, features=fits)
     evaluation = fits + 2 * arrived + 2 * steps * (images.val + images.test)
     if method.optimizer == "kfac_sgd":
         # Anew each time that the data doubled.

@@ -82,7 +82,7 @@ def test_hours_are_passes_times_seconds(source: Path) -> None:
         Work("train", "lqf", Passes(training=3600)),
         Work("train", "lqf", Passes(evaluation=3600)),
         Work("train", "nlft", Passes(evaluation=3600)),
-        Work("train", "fc", Passes(training=3600, setup=3600)),
+        Work("train", "fc", Passes(features=3600, setup=3600)),
         Work("train", "lqf_exact", Passes(setup=3600, problems=3600)),
     ]
 

@@ -44,8 +44,8 @@ def only(config: dict[str, Any], experiment: str, **section: Any) -> list[Work]:
         ("gaf", Passes(2 * 5 * 40, 2 * 52 + 12, 40, 1)),
         ("lqf", Passes(2 * 3 * 40, 2 * 52 + 12, 40, 1)),
         ("lqf_exact", Passes(3 * 8 * 40, 3 * 52 + 12, 40, 1)),
-        ("fc", Passes(2 * 5 * 40, 0, 52, 1)),
-        ("lqf_fc", Passes(2 * 3 * 40, 0, 52, 1)),
+        ("fc", Passes(setup=52, problems=1, features=2 * 5 * 40)),
+        ("lqf_fc", Passes(setup=52, problems=1, features=2 * 3 * 40)),
     ],
 )
 def test_one_job_trains_its_grid(config: dict[str, Any], method: str, passes: Passes) -> None:
