@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from lqf.data.status import gigabytes
+
 ROOT = Path(__file__).parents[2]
 CONFIGS = {
     "paper": [],
@@ -50,6 +52,19 @@ def test_paper_scale_names_what_a_person_has_to_do(tmp_path: Path) -> None:
     assert "indoor-scenes-cvpr-2019.zip: may ask for an account" in done.stdout
     assert "LQF_DATA" in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 130
+
+
+def test_the_readme_has_the_numbers_of_paper_scale(tmp_path: Path) -> None:
+    plan = json.loads(lqf(tmp_path, "--json").stdout)
+    text = (ROOT / "README.md").read_text("utf-8")
+
+    assert f"{sum(plan['jobs'].values())} jobs" in text
+    assert f"Archives take {gigabytes(plan['archives'])}" in text
+    assert f"prepared images {gigabytes(plan['packed'])}" in text
+    assert sum(len(one["by_hand"]) for one in plan["downloads"]) == 2
+    for one in plan["downloads"]:
+        if one["by_hand"]:
+            assert f"`archives/{one['name']}`" in text
 
 
 def test_a_bad_configuration_is_one_sentence(tmp_path: Path) -> None:

@@ -147,6 +147,7 @@ def lines(plan: Plan) -> Iterator[str]:
         yield f"    without {', '.join(plan.uncounted)}, which is counted when it is prepared"
     if plan.unpacking:
         yield f"  {'while one is prepared':<26}{gigabytes(plan.unpacking):>9}  at most, then freed"
+    yield "  Not counted: the states that jobs under way keep, and free at their end"
     yield ""
     yield from _time_lines(plan)
 
