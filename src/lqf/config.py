@@ -180,13 +180,13 @@ def job_settings(
         experiment: The experiment that the job belongs to; None for plain training.
 
     Returns:
-        JSON with sorted keys: scale, image_size, target_scale, train_per_class, backbone, and
+        JSON with sorted keys: scale, image_size, target_scale, train_per_class, backbone, compute, and
         `method`, `training` and `experiment` where the job has them.
     """
-    shared = ["scale", "image_size", "target_scale", "backbone"]
+    shared = ["scale", "image_size", "target_scale", "backbone", "compute"]
     if experiment not in _OWN_SIZES:
         shared.append("train_per_class")
-    settings: dict[str, Any] = {key: config[key] for key in shared}
+    settings: dict[str, Any] = {key: config[key] for key in shared if key in config}
     sections = set(config["training"])
     if method_name is not None:
         point = points(config)[method_name]
@@ -300,6 +300,18 @@ def _meaning_problems(config: Mapping[str, Any]) -> Iterator[str]:
             f"config key 'data_folder' is {folder!r}, a folder that does not exist: create it, or "
             "set null to keep the data in ./data."
         )
+    stored, seen = config.get("stored_size"), config["image_size"]
+    if stored is not None and stored < seen:
+        yield (
+            f"config key 'stored_size' is {stored}, but images of 'image_size' {seen} are cut out of "
+            f"what is stored: set it to at least {seen}, or null."
+        )
+    for solver in ("pcg", "closed_form"):
+        if config["training"].get(solver, {}).get("augment"):
+            yield (
+                f"config key 'training.{solver}.augment' is true, but an exact solution belongs to a "
+                "fixed set of images: set it to false."
+            )
     known = [*catalogue.names(), *PAPER]
     for position, name in enumerate(config["datasets"]):
         if name not in known:

@@ -17,7 +17,11 @@ if CONFIG["backbone"]["pretrain"]:
         params:
             data=lambda wildcards, input: Path(input.images).parent,
             settings=settings.dumps(
-                {key: CONFIG[key] for key in ("backbone", "image_size", "scale")}
+                {
+                    key: CONFIG[key]
+                    for key in ("backbone", "compute", "image_size", "scale")
+                    if key in CONFIG
+                }
             ),
         shell:
             "python -m lqf pretrain --activation {wildcards.activation} --data {params.data}"

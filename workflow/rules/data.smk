@@ -33,7 +33,9 @@ rule prepare:
             if wildcards.dataset in PUBLISHED
             else ""
         ),
-        settings=settings.dumps({"image_size": CONFIG["image_size"]}),
+        settings=settings.dumps(
+            {"image_size": CONFIG.get("stored_size") or CONFIG["image_size"]}
+        ),
     shell:
         "python -m lqf prepare --name {wildcards.dataset} --output {params.folder}"
         " {params.archives} --workers {threads} --settings {params.settings:q} --log {log}"

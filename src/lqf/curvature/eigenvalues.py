@@ -10,6 +10,8 @@ from lqf.curvature.plan import make_plan
 from lqf.curvature.probes import Probes
 from lqf.curvature.recording import Record, wide
 from lqf.curvature.sweep import Progress, check_images, sweep
+from lqf.linear.images import Images
+from lqf.memory import AtOnce
 
 # Entries of one layer's patches, or of the gradients of single samples, that are held at a time.
 _CHUNK = 1 << 24
@@ -17,10 +19,10 @@ _CHUNK = 1 << 24
 
 def eigenvalue_correction(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     factors: KroneckerFactors,
     *,
-    batch: int = 64,
+    batch: int | AtOnce = 64,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
     """Return the diagonal of G in the eigenbasis of its Kronecker factors (George et al. 2018).
@@ -34,7 +36,7 @@ def eigenvalue_correction(
         network: the network at w0.
         images: the images that made the factors.
         factors: the factors; their eigenbases are used.
-        batch: images in one pass.
+        batch: images in one pass; halved where memory runs out.
         progress: called as progress(done, total, note) after each batch.
 
     Returns:
@@ -45,7 +47,7 @@ def eigenvalue_correction(
         ValueError: if network or images are not those that made the factors, or a value becomes
             NaN or infinite.
     """
-    check_images(images, batch)
+    at_once = check_images(images, batch)
     made = factors.made
     now = Provenance.of(
         network,
@@ -84,18 +86,22 @@ def eigenvalue_correction(
             value = value * (weight / len(images))
             sums[path] = sums[path] + value if path in sums else value
 
-    sweep(
-        network,
-        images,
-        made.names,
-        plan,
-        probes=lambda outputs: Probes(len(images), outputs, made.probes, made.seed),
-        batch=batch,
-        on_forward=inputs,
-        on_gradients=gradients,
-        progress=progress,
-        note="eigenvalue correction",
-    )
+    def whole(size: int) -> None:
+        sums.clear()
+        sweep(
+            network,
+            images,
+            made.names,
+            plan,
+            probes=lambda outputs: Probes(len(images), outputs, made.probes, made.seed),
+            batch=size,
+            on_forward=inputs,
+            on_gradients=gradients,
+            progress=progress,
+            note="eigenvalue correction",
+        )
+
+    at_once.run(whole, len(images))
     for path, value in sums.items():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(

@@ -15,10 +15,14 @@ from torch import Tensor, nn
 
 from lqf.curvature.eigenbasis import Eigenbasis, decompose, decompose_root
 from lqf.curvature.probes import ProbeCount
+from lqf.linear.images import Images
 
 Approximation = Literal["expand", "reduce"]
 
 _FORMAT = "2"
+
+# Images that are read at a time.
+_READ = 64
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Provenance:
     def of(
         cls,
         network: nn.Module,
-        images: Tensor,
+        images: Images,
         names: Iterable[str],
         *,
         probes: ProbeCount = "all",
@@ -70,7 +74,7 @@ class Provenance:
         state = [*network.named_parameters(), *network.named_buffers()]
         return cls(
             weights=_digest(state),
-            images=_digest([("images", images)]),
+            images=_digest_images(images),
             samples=len(images),
             names=tuple(names),
             probes=probes,
@@ -239,6 +243,18 @@ def _digest(tensors: Iterable[tuple[str, Tensor]]) -> str:
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(flat.numpy().data)
+        digest.update(_bytes(tensor))
     return digest.hexdigest()
+
+
+def _digest_images(images: Images) -> str:
+    """The same, read a few at a time."""
+    digest = hashlib.sha256()
+    digest.update(f"images {images.dtype} {tuple(images.shape)}\n".encode())
+    for part in images.split(_READ):
+        digest.update(_bytes(part))
+    return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data

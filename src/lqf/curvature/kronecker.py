@@ -22,17 +22,19 @@ from lqf.curvature.plan import Plan, make_plan
 from lqf.curvature.probes import ProbeCount, Probes, check_probes
 from lqf.curvature.recording import Record, wide
 from lqf.curvature.sweep import Progress, check_images, sweep
+from lqf.linear.images import Images
+from lqf.memory import AtOnce
 
 
 def kronecker_factors(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     names: Sequence[str] | None = None,
     *,
     probes: ProbeCount = "all",
     approximation: Approximation = "expand",
     seed: int = 0,
-    batch: int = 64,
+    batch: int | AtOnce = 64,
     progress: Progress | None = None,
 ) -> KroneckerFactors:
     """Return Kronecker factors of the Gauss–Newton matrix of the network at its present weights.
@@ -49,7 +51,8 @@ def kronecker_factors(
             of Rademacher probes a sample.
         approximation: "expand" or "reduce".
         seed: seed of the Rademacher probes.
-        batch: images in one pass; the result does not depend on it beyond rounding.
+        batch: images in one pass; the result does not depend on it beyond rounding, and it is halved
+            where memory runs out.
         progress: called as progress(done, total, note) after each batch.
 
     Returns:
@@ -62,14 +65,14 @@ def kronecker_factors(
     check_probes(probes)
     if approximation not in ("expand", "reduce"):
         raise ValueError(f"approximation is {approximation!r}; it must be 'expand' or 'reduce'.")
-    check_images(images, batch)
+    at_once = check_images(images, batch)
     if names is None:
         names = [name for name, _ in network.named_parameters()]
     trained = tuple(names)
     plan = make_plan(network, trained, images)
     plan.announce()
     expand = approximation == "expand"
-    A = {layer.path: InputMoment(layer, len(images), expand) for layer in plan.layers}
+    A: dict[str, InputMoment] = {}
     B: dict[str, Tensor] = {}
     diagonal: dict[str, Tensor] = {}
 
@@ -86,18 +89,24 @@ def kronecker_factors(
             for name, value in rows.items():
                 _add(diagonal, name, wide(value).square().sum(0) * scale)
 
-    sweep(
-        network,
-        images,
-        trained,
-        plan,
-        probes=lambda outputs: Probes(len(images), outputs, probes, seed),
-        batch=batch,
-        on_forward=inputs,
-        on_gradients=gradients,
-        progress=progress,
-        note="Kronecker factors",
-    )
+    def whole(size: int) -> None:
+        B.clear()
+        diagonal.clear()
+        A.update({layer.path: InputMoment(layer, len(images), expand) for layer in plan.layers})
+        sweep(
+            network,
+            images,
+            trained,
+            plan,
+            probes=lambda outputs: Probes(len(images), outputs, probes, seed),
+            batch=size,
+            on_forward=inputs,
+            on_gradients=gradients,
+            progress=progress,
+            note="Kronecker factors",
+        )
+
+    at_once.run(whole, len(images))
     made = Provenance.of(
         network, images, trained, probes=probes, approximation=approximation, seed=seed
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from lqf.curvature.layers import Layer, Treated
 from lqf.curvature.owner import Owner
 from lqf.curvature.recording import Record, forward, leaves
+from lqf.linear.images import Images
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Plan:
             )
 
 
-def make_plan(network: nn.Module, names: tuple[str, ...], images: Tensor) -> Plan:
+def make_plan(network: nn.Module, names: tuple[str, ...], images: Images) -> Plan:
     """Assign every trained parameter to a Kronecker block or to an announced diagonal block.
 
     Args:

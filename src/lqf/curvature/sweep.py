@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from lqf.curvature.plan import Plan
 from lqf.curvature.probes import Probes
 from lqf.curvature.recording import Record, forward, leaves
+from lqf.linear.images import Images
+from lqf.memory import AtOnce
 
 # Called as progress(done, total, note) after every batch.
 Progress = Callable[[int, int, str], None]
@@ -18,7 +20,7 @@ OnGradients = Callable[[Record, dict[str, Tensor], float], None]
 
 def sweep(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     names: tuple[str, ...],
     plan: Plan,
     *,
@@ -78,22 +80,26 @@ def sweep(
                 progress(done, len(images), note)
 
 
-def check_images(images: Tensor, batch: int) -> None:
+def check_images(images: Images, batch: int | AtOnce) -> AtOnce:
     """Refuse images that cannot be passed through a network.
 
     Args:
         images: N × ....
         batch: images in one pass.
 
+    Returns:
+        How many run at once.
+
     Raises:
         ValueError: if there are none, they are not floating point, or the batch is not positive.
     """
-    if batch < 1:
+    if isinstance(batch, int) and batch < 1:
         raise ValueError(f"batch is {batch}; it must be at least 1.")
     if len(images) == 0:
         raise ValueError("images is empty; at least one image is needed.")
-    if not images.is_floating_point():
+    if not images.dtype.is_floating_point:
         raise ValueError(
             f"images has dtype {images.dtype}; normalised floating-point images are needed, as the "
             "network takes them."
         )
+    return AtOnce(batch, "the curvature") if isinstance(batch, int) else batch

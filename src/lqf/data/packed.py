@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lqf.backbones import CENTRED, Normalisation
 from lqf.data.catalogue import SPLITS
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-# Images in [0, 1] are shifted and scaled to about zero mean and unit variance.
-MEAN, DEVIATION = 0.5, 0.25
+    from lqf.data.feed import Feed
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,17 +146,52 @@ class PackedDataset:
             rows, turns = rows[drawn], turns[drawn]
         return rows[np.argsort(turns, kind="stable")]
 
-    def tensors(self, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def feed(
+        self,
+        rows: NDArray[np.int64],
+        *,
+        size: int | None = None,
+        normalisation: Normalisation = CENTRED,
+        device: torch.device | str = "cpu",
+        channels_last: bool = True,
+    ) -> Feed:
+        """Feed rows to a network a batch at a time, without holding them in memory.
+
+        Args:
+            rows: Row numbers, n.
+            size: Height and width of what the network sees, cut out of the stored images; None for
+                all of them.
+            normalisation: How pixels become a network's input.
+            device: Where batches go.
+            channels_last: How a batch lies in memory.
+
+        Returns:
+            The images, n × 3 × size × size, read when they are asked for.
+        """
+        from lqf.data.feed import Feed
+
+        return Feed(
+            self.images,
+            rows,
+            size=size,
+            normalisation=normalisation,
+            device=device,
+            channels_last=channels_last,
+        )
+
+    def tensors(
+        self, rows: NDArray[np.int64], normalisation: Normalisation = CENTRED
+    ) -> tuple[Tensor, Tensor]:
         """Read rows as a network takes them.
 
         Args:
             rows: Row numbers, n.
+            normalisation: How pixels become a network's input; (x/255 − 0.5)/0.25 by default.
 
         Returns:
-            Images, float32, n × 3 × H × W, as (x/255 − 0.5)/0.25, and labels, int64, n.
+            Images, float32, n × 3 × H × W, and labels, int64, n.
         """
         import torch
 
-        pixels = torch.from_numpy(np.ascontiguousarray(self.images[rows]))
-        images = (pixels.permute(0, 3, 1, 2).contiguous().float() / 255.0 - MEAN) / DEVIATION
+        images = self.feed(rows, normalisation=normalisation, channels_last=False).tensor()
         return images, torch.from_numpy(self.labels[rows])

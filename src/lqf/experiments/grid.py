@@ -27,6 +27,7 @@ class Point:
         damping: damping of the preconditioner.
         tolerance: relative residual at which an exact solver stops.
         max_passes: passes at which it gives up.
+        augment: a random crop and flip of every training image in every epoch.
     """
 
     weight_decay: float
@@ -41,6 +42,7 @@ class Point:
     damping: float | None = None
     tolerance: float = 1e-6
     max_passes: int = 1
+    augment: bool = False
 
 
 def grid_points(method: Method, training: Mapping[str, Any]) -> list[Point]:
@@ -54,7 +56,16 @@ def grid_points(method: Method, training: Mapping[str, Any]) -> list[Point]:
         training: the section ``training.<method.training>``.
     """
     fixed: dict[str, Any] = {"relative": method.optimizer == "kfac_sgd"}
-    for key in ("batch", "epochs", "momentum", "decay", "damping", "tolerance", "max_passes"):
+    for key in (
+        "batch",
+        "epochs",
+        "momentum",
+        "decay",
+        "damping",
+        "tolerance",
+        "max_passes",
+        "augment",
+    ):
         if key in training:
             fixed[key] = training[key]
     if "milestones" in training:

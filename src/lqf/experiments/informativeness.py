@@ -102,7 +102,7 @@ def informativeness(
     """
     method = get("lqf_exact")
     experiment = settings["experiment"]
-    task = load_task(data, dataset, settings["train_per_class"])
+    task = load_task(data, dataset, settings["train_per_class"], settings)
     problem = problem_of(method, task, weights, settings, seed)
     if not isinstance(problem, LinearProblem):
         raise TypeError("informative samples are defined for linear problems.")

@@ -23,7 +23,7 @@ def kshot(
     points = grid_points(method, settings["training"][method.training])
     every: list[Row] = []
     for shots in settings["experiment"]["shots"]:
-        task = load_task(data, dataset, shots, seed=seed)
+        task = load_task(data, dataset, shots, settings, seed=seed)
         problem = problem_of(method, task, weights, settings, seed)
         title = f"{dataset} {name} seed {seed}, {shots} shots"
         rows, _ = fit_grid(name, method, problem, task, points, settings, seed, title)

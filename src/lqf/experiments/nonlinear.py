@@ -11,13 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import MultiStepLR
 
+from lqf.compute import Compute
+from lqf.experiments.step import Gradient, outputs_in
+from lqf.experiments.task import views_of
+from lqf.linear import Images
 from lqf.losses import Loss
+from lqf.memory import AtOnce
 from lqf.networks import freeze_batch_norm
 from lqf.solve import Diverged, Resume, Snapshot
 
 #: Called after each epoch with its number (from 1), its mean training loss and a function that
 #: returns the outputs on the training samples (N × C); True stops the training.
 OnEpoch = Callable[[int, float, Callable[[], Tensor]], bool]
+
+#: Full precision on a CPU; what a configuration that says nothing means.
+COMPUTE = Compute()
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,7 @@ class Schedule:
         milestones: fractions of the epochs at which the rate is multiplied by ``decay``.
         decay: the factor.
         batch_norm: ``train`` (batch statistics) or ``frozen`` (pre-trained statistics).
+        augment: a random crop and flip of every image in every epoch.
     """
 
     rate: float
@@ -43,36 +52,47 @@ class Schedule:
     milestones: tuple[float, ...] = (0.5, 0.8)
     decay: float = 0.1
     batch_norm: str = "train"
+    augment: bool = False
 
 
-def outputs_of(network: nn.Module, images: Tensor, batch: int = 256) -> Tensor:
+def outputs_of(
+    network: nn.Module, images: Images, compute: Compute = COMPUTE, batch: int | AtOnce = 256
+) -> Tensor:
     """The network's outputs in evaluation mode, N × C."""
     network.eval()
+    mixed = compute.mixed(next(network.parameters()).device)
+    at_once = AtOnce(batch, "evaluation") if isinstance(batch, int) else batch
+
+    def outputs(size: int) -> Tensor:
+        return torch.cat([outputs_in(mixed, network, part) for part in images.split(size)])
+
     with torch.no_grad():
-        return torch.cat([network(part) for part in images.split(batch)])
+        return at_once.run(outputs, len(images))
 
 
 def train_network(
     network: nn.Module,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     loss: Loss,
     schedule: Schedule,
     seed: int,
     on_epoch: OnEpoch | None = None,
     resume: Resume | None = None,
+    compute: Compute = COMPUTE,
 ) -> int:
     """Train ``network`` in place.
 
     Args:
         network: maps N × 3 × H × W to N × C.
-        images: training images.
+        images: training images; a `Feed` where they are augmented.
         labels: their labels, N.
         loss: the loss.
         schedule: rate, decay, batch, epochs.
         seed: order of the samples.
         on_epoch: called after each epoch; True stops.
         resume: keeps the state after a step; a run that goes on from it ends with the same bits.
+        compute: precision.
 
     Returns:
         The number of epochs done.
@@ -80,6 +100,8 @@ def train_network(
     Raises:
         Diverged: when the loss is no longer finite.
     """
+    views = views_of(images, seed) if schedule.augment else None
+    gradient = Gradient(network, loss, schedule.batch, compute)
     if schedule.batch_norm == "frozen":
         freeze_batch_norm(network)
     optimizer = torch.optim.SGD(
@@ -110,16 +132,15 @@ def train_network(
     for epoch in range(first, schedule.epochs + 1):
         network.train()
         total = total if done else 0.0
+        seen = images if views is None else views(epoch)
         # Nearly equal batches: a short last one would have poor batch statistics.
         drawn_by = generator.get_state()
         order = torch.randperm(len(labels), generator=generator)
         parts = order.tensor_split(math.ceil(len(labels) / schedule.batch))
         for index in parts[done:]:
-            optimizer.zero_grad(set_to_none=True)
-            value = loss.value(network(images[index]), labels[index])
-            value.backward()
+            value = gradient(seen, labels, index)
             optimizer.step()
-            total += value.item() * len(index)
+            total += value * len(index)
             done += 1
             if resume is not None:
                 resume.offer(snapshot)
@@ -128,7 +149,9 @@ def train_network(
             raise Diverged(epoch=epoch, rate=schedule.rate, last_loss=last)
         last = total / len(labels)
         scheduler.step()
-        if on_epoch is not None and on_epoch(epoch, last, lambda: outputs_of(network, images)):
+        if on_epoch is not None and on_epoch(
+            epoch, last, lambda: outputs_of(network, images, compute)
+        ):
             return epoch
     return schedule.epochs
 
@@ -177,6 +200,7 @@ def schedules(grid: Mapping[str, Any]) -> list[Schedule]:
             tuple(grid["milestones"]),
             grid["decay"],
             mode,
+            grid["augment"],
         )
         for mode in grid["batch_norm"]
         for decay in grid["weight_decays"]

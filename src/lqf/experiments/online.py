@@ -63,7 +63,7 @@ def online(
         ValueError: if the steps need more samples than there are.
     """
     method, experiment = method_of(name, settings), settings["experiment"]
-    task = load_task(data, dataset, None, seed=seed)
+    task = load_task(data, dataset, None, settings, seed=seed)
     count = experiment["steps"] * experiment["per_step"]
     if count > len(task.train):
         raise ValueError(

@@ -42,7 +42,7 @@ def pretrain(activation: str, data: Path, output: Path, settings: Settings) -> d
             "config key 'backbone.pretrain' is null, so there is no source task to train on: use the "
             "sub-command 'backbone' for weights that exist."
         )
-    task = load_task(data, recipe["dataset"], None)
+    task = load_task(data, recipe["dataset"], None, settings)
     torch.manual_seed(recipe["seed"])
     network = build(
         backbone["network"],

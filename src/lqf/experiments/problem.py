@@ -11,15 +11,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from lqf.compute import Compute
 from lqf.curvature import Preconditioner, eigenvalue_correction, kronecker_factors
 from lqf.curvature.probes import ProbeCount
 from lqf.experiments.grid import Point
 from lqf.experiments.kept_curvature import Curvature, kept_curvature
-from lqf.experiments.nonlinear import OnEpoch, Schedule, outputs_of, train_network
-from lqf.experiments.task import Split, Task
+from lqf.experiments.nonlinear import COMPUTE, OnEpoch, Schedule, outputs_of, train_network
+from lqf.experiments.task import Split, Task, views_of
 from lqf.linear import (
+    AugmentedFeatureJacobian,
+    AugmentedNetworkJacobian,
     DenseJacobian,
     FeatureJacobian,
+    Images,
     Jacobian,
     Layout,
     Linearized,
@@ -27,6 +31,7 @@ from lqf.linear import (
     RowSpace,
 )
 from lqf.losses import SquaredLoss, make_loss
+from lqf.memory import AtOnce
 from lqf.method import Method
 from lqf.networks import Classifier, fold_batch_norm
 from lqf.solve import (
@@ -48,6 +53,9 @@ DENSE_BYTES = 1_200_000_000
 #: Gradients that the Kronecker factors are estimated from: all C a sample where there are few
 #: samples, as few as one random probe a sample where there are many.
 CURVATURE_GRADIENTS = 256
+
+#: Images that the curvature sees at once, at most.
+CURVATURE_BATCH = 64
 
 #: Mini-batches whose largest curvature sets the unit of relative learning rates.
 CURVATURE_BATCHES = 4
@@ -90,13 +98,21 @@ class NonlinearProblem:
         network: the network at w0; every fit starts from a copy of it.
         task: the task.
         target_scale: α, for the squared loss.
+        compute: precision, and how many images run at once.
     """
 
     def __init__(
-        self, method: Method, network: Classifier, task: Task, target_scale: float
+        self,
+        method: Method,
+        network: Classifier,
+        task: Task,
+        target_scale: float,
+        compute: Compute = COMPUTE,
     ) -> None:
         self.network = network
         self._task = task
+        self._compute = compute
+        self._at_once = compute.at_once(network, task.train.images[:1], "evaluation")
         self._loss = make_loss(method.loss, target_scale, task.classes)
 
     def fit(
@@ -125,22 +141,34 @@ class NonlinearProblem:
             point.milestones,
             point.decay,
             point.batch_norm,
+            point.augment,
         )
         train = self._task.train
         epochs = train_network(
-            network, train.images, train.labels, self._loss, schedule, seed, on_epoch, resume
+            network,
+            train.images,
+            train.labels,
+            self._loss,
+            schedule,
+            seed,
+            on_epoch,
+            resume,
+            self._compute,
         )
-        train_loss = self._loss.value(outputs_of(network, train.images), train.labels).item()
-        before = self._loss.value(outputs_of(self.network, train.images), train.labels).item()
+        train_loss = self._loss.value(self._outputs(network, train), train.labels).item()
+        before = self._loss.value(self._outputs(self.network, train), train.labels).item()
         if not train_loss <= DIVERGED * before:
             raise Diverged(epochs, point.rate, train_loss)
         return Fit(
-            lambda split: outputs_of(network, split.images),
+            lambda split: self._outputs(network, split),
             train_loss,
             epochs,
             float(epochs),
             network=network,
         )
+
+    def _outputs(self, network: nn.Module, split: Split) -> Tensor:
+        return outputs_of(network, split.images, self._compute, self._at_once)
 
     def rate(self, point: Point) -> float | None:
         """The learning rate of a grid point."""
@@ -168,31 +196,40 @@ class LinearProblem:
         task: the task.
         target_scale: α, for the squared loss.
         fold: fold batch norm into the convolutions before linearising.
+        compute: precision, and how many images run at once.
     """
 
     def __init__(
-        self, method: Method, network: Classifier, task: Task, target_scale: float, fold: bool
+        self,
+        method: Method,
+        network: Classifier,
+        task: Task,
+        target_scale: float,
+        fold: bool,
+        compute: Compute = COMPUTE,
     ) -> None:
         self.method = method
+        self._compute = compute
         self.train = task.train
         self.loss = make_loss(method.loss, target_scale, task.classes)
         images = task.train.images
+        self._at_once = compute.at_once(network, images[:1], "a pass of the network")
         self.jacobian: Jacobian
         if method.trained == "head":
             self.network: nn.Module = network.head
             self._embed = network.embed
             with torch.no_grad():
-                inputs = self._inputs(task.train)
-                self.jacobian = FeatureJacobian(inputs, network.head(inputs))
+                features = self._features(task.train)
+                self.jacobian = FeatureJacobian(features, network.head(features))
             self.layout = Layout.of(network.head.named_parameters())
         else:
             self.network = fold_batch_norm(network) if fold else network
             linearized = Linearized(self.network)
             self.layout = linearized.layout
-            implicit = NetworkJacobian(linearized, images, batch=256)
-            size = implicit.samples * implicit.outputs * implicit.size * images.element_size()
+            implicit = NetworkJacobian(linearized, images, self._at_once)
+            size = implicit.samples * implicit.outputs * implicit.size * images.dtype.itemsize
             if size <= DENSE_BYTES:
-                self.jacobian = DenseJacobian(linearized.jacobian(images), implicit.base)
+                self.jacobian = DenseJacobian(linearized.jacobian(images[:]), implicit.base)
             else:
                 self.jacobian = implicit
         self._forget_derived()
@@ -207,23 +244,27 @@ class LinearProblem:
         self._path: RidgePath | None = None
         self._others: dict[int, tuple[Split, Jacobian]] = {}
 
-    def _inputs(self, split: Split) -> Tensor:
+    def _inputs(self, split: Split) -> Images:
         """What the trained part of the network sees: images, or features for heads."""
-        if self.method.trained != "head":
-            return split.images
+        return split.images if self.method.trained != "head" else self._features(split)
+
+    def _features(self, split: Split) -> Tensor:
+        def features(size: int) -> Tensor:
+            return torch.cat([self._embed(part) for part in split.images.split(size)])
+
         with torch.no_grad():
-            return torch.cat([self._embed(part) for part in split.images.split(256)])
+            return self._at_once.run(features, len(split))
 
     def jacobian_of(self, split: Split) -> Jacobian:
         """The implicit Jacobian of another split; computed once for each."""
         if id(split) not in self._others:
-            inputs = self._inputs(split)
             jacobian: Jacobian
             if self.method.trained == "head":
+                features = self._features(split)
                 with torch.no_grad():
-                    jacobian = FeatureJacobian(inputs, self.network(inputs))
+                    jacobian = FeatureJacobian(features, self.network(features))
             else:
-                jacobian = NetworkJacobian(Linearized(self.network), inputs, batch=256)
+                jacobian = NetworkJacobian(Linearized(self.network), split.images, self._at_once)
             self._others[id(split)] = (split, jacobian)
         return self._others[id(split)][1]
 
@@ -271,9 +312,13 @@ class LinearProblem:
         return self._preconditioners[damping]
 
     def _curvature(self, probes: ProbeCount) -> Curvature:
-        inputs = self._inputs(self.train)
-        factors = kronecker_factors(self.network, inputs, self.layout.names, probes=probes)
-        return factors, eigenvalue_correction(self.network, inputs, factors)
+        network, inputs = self.network, self._inputs(self.train)
+        if self._compute.curvature == "fp64":
+            network = deepcopy(network).double()
+        at_once = AtOnce(min(CURVATURE_BATCH, self._at_once.size), "the curvature")
+        names = self.layout.names
+        factors = kronecker_factors(network, inputs, names, probes=probes, batch=at_once)
+        return factors, eigenvalue_correction(network, inputs, factors, batch=at_once)
 
     def rate(self, point: Point) -> float | None:
         """The learning rate of a grid point.
@@ -332,6 +377,11 @@ class LinearProblem:
         start: Tensor | None,
         resume: Resume | None,
     ) -> Solution:
+        if point.augment and self.method.optimizer in ("pcg", "closed_form"):
+            raise ValueError(
+                f"training.{self.method.training}.augment is true, but an exact solution belongs to a "
+                "fixed set of images; set it to false."
+            )
         if self.method.optimizer == "pcg":
             return self._optimum(point, start, resume)
         if self.method.optimizer == "closed_form":
@@ -344,7 +394,10 @@ class LinearProblem:
             if point.damping is None:
                 raise ValueError("training.kfac_sgd needs damping.")
             preconditioner = self.preconditioner(point.damping)
-        elif isinstance(jacobian, DenseJacobian) and start is None:
+        augmented = self._augmented(seed) if point.augment else None
+        if augmented is not None:
+            jacobian = augmented
+        elif preconditioner is None and isinstance(jacobian, DenseJacobian) and start is None:
             if self._rows is None:
                 self._rows = RowSpace(jacobian)
             jacobian, lift = self._rows.jacobian, self._rows.lift
@@ -369,6 +422,7 @@ class LinearProblem:
             preconditioner=preconditioner,
             start=start,
             on_epoch=after_epoch,
+            before_epoch=None if augmented is None else augmented.draw,
             resume=resume,
         )
         if lift is None:
@@ -381,6 +435,17 @@ class LinearProblem:
             solution.loss,
             solution.epochs,
             solution.history,
+        )
+
+    def _augmented(self, seed: int) -> AugmentedFeatureJacobian | AugmentedNetworkJacobian:
+        """The Jacobian of the training samples that shows a solver another view each epoch."""
+        views = views_of(self.train.images, seed)
+        if isinstance(self.jacobian, FeatureJacobian):
+            return AugmentedFeatureJacobian(
+                self.jacobian, self._embed, self.network, views, self._at_once
+            )
+        return AugmentedNetworkJacobian(
+            Linearized(self.network), self.train.images, views, self._at_once
         )
 
     def _optimum(self, point: Point, start: Tensor | None, resume: Resume | None) -> Solution:
@@ -432,9 +497,14 @@ class LinearProblem:
 
 
 def make_problem(
-    method: Method, network: Classifier, task: Task, target_scale: float, fold: bool
+    method: Method,
+    network: Classifier,
+    task: Task,
+    target_scale: float,
+    fold: bool,
+    compute: Compute = COMPUTE,
 ) -> NonlinearProblem | LinearProblem:
     """The problem a method poses on a task."""
     if method.trained == "all":
-        return NonlinearProblem(method, network, task, target_scale)
-    return LinearProblem(method, network, task, target_scale, fold)
+        return NonlinearProblem(method, network, task, target_scale, compute)
+    return LinearProblem(method, network, task, target_scale, fold, compute)

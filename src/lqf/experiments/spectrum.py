@@ -42,7 +42,7 @@ def spectrum(dataset: str, seed: int, data: Path, weights: Path, settings: Setti
     """
     name = "nlft"
     method, experiment = get(name), settings["experiment"]
-    task = load_task(data, dataset, settings["train_per_class"])
+    task = load_task(data, dataset, settings["train_per_class"], settings)
     problem = problem_of(method, task, weights, settings, seed)
     if not isinstance(problem, NonlinearProblem):
         raise TypeError("the end of non-linear fine-tuning needs a non-linear method.")
@@ -58,7 +58,7 @@ def spectrum(dataset: str, seed: int, data: Path, weights: Path, settings: Setti
     # A point that was finished before an interruption is trained again, to the same weights.
     fit = fits.get(selected[0]) or problem.fit(points[selected[0]], seed)
     trained = fit.network
-    images = task.train.take(experiment["samples"]).images
+    images = task.train.images[: experiment["samples"]]
     start = problem.network
     result: list[Row] = []
     for phase, network in (("init", start), ("end", trained)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,28 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lqf import backbones
+from lqf.compute import Compute
+from lqf.data.feed import Feed
 from lqf.data.packed import PackedDataset
+from lqf.linear import Images
 from lqf.method import Method
 from lqf.networks import Classifier, CovariancePooling, build, recalibrate_batch_norm
 from lqf.run import device
 
 Settings = Mapping[str, Any]
 
+#: Training images that covariance pooling is calibrated on, at most.
+CALIBRATION = 256
+
+#: Splits up to this many bytes of float32 are held in memory; larger ones are fed from disk.
+IN_MEMORY = 1 << 30
+
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N × 3 × H × W, normalised) and labels (N)."""
+    """Images (N × 3 × H × W, normalised; in memory or fed from disk) and labels (N)."""
 
-    images: Tensor
+    images: Images
     labels: Tensor
     rows: Tensor
 
@@ -33,11 +42,35 @@ class Split:
 
     def take(self, count: int) -> Split:
         """The first ``count`` samples."""
-        return Split(self.images[:count], self.labels[:count], self.rows[:count])
+        return Split(self._images(slice(count)), self.labels[:count], self.rows[:count])
 
     def select(self, index: Tensor) -> Split:
         """The samples in ``index``."""
-        return Split(self.images[index], self.labels[index], self.rows[index.cpu()])
+        return Split(self._images(index), self.labels[index], self.rows[index.cpu()])
+
+    def _images(self, index: Tensor | slice) -> Images:
+        return self.images.take(index) if isinstance(self.images, Feed) else self.images[index]
+
+
+def views_of(images: Images, seed: int) -> Callable[[int], Images]:
+    """The images of each epoch, cropped and flipped at random.
+
+    Args:
+        images: the images, fed from disk.
+        seed: seed of the run.
+
+    Returns:
+        A function of the epoch.
+
+    Raises:
+        ValueError: if the images are held in memory, cropped already.
+    """
+    if not isinstance(images, Feed):
+        raise ValueError(  # noqa: TRY004  (a setting, not a type, is wrong)
+            "augment is true, but the images are held in memory as they are; read them with "
+            "`PackedDataset.feed`, or set augment to false."
+        )
+    return lambda epoch: images.augmented(seed, epoch)
 
 
 @dataclass(frozen=True)
@@ -56,35 +89,57 @@ class Task:
         return len(self.class_names)
 
 
-def read_split(data: PackedDataset, name: str, per_class: int | None, seed: int = 0) -> Split:
-    """A split on the job's device; ``per_class`` samples of each class, or all if None."""
+def read_split(
+    data: PackedDataset, name: str, per_class: int | None, settings: Settings, seed: int = 0
+) -> Split:
+    """A split for the job's device: in memory if it is small, else fed from disk.
+
+    Args:
+        data: the data set.
+        name: train, val or test.
+        per_class: samples of each class, or None for all.
+        settings: the job's settings; ``image_size``, ``backbone`` and what is augmented matter.
+        seed: draw of the samples.
+    """
     rows = data.subset(name, per_class=per_class, seed=seed)
-    images, labels = data.tensors(rows)
-    images = images.to(device()).contiguous(memory_format=torch.channels_last)
+    images: Images = data.feed(
+        rows,
+        size=settings["image_size"],
+        normalisation=backbones.normalisation(settings["backbone"]),
+        device=device(),
+        channels_last=Compute.of(settings).channels_last,
+    )
+    augmented = any(section.get("augment") for section in settings.get("training", {}).values())
+    if isinstance(images, Feed) and images.nbytes <= IN_MEMORY and not augmented:
+        images = images.tensor()
+    labels = torch.from_numpy(data.labels[rows])
     return Split(images, labels.to(device()), torch.as_tensor(rows))
 
 
-def load_task(folder: Path, name: str, per_class: int | None, seed: int = 0) -> Task:
+def load_task(
+    folder: Path, name: str, per_class: int | None, settings: Settings, seed: int = 0
+) -> Task:
     """Read a prepared data set.
 
     Args:
         folder: folder of the prepared data set.
         name: its name.
         per_class: training samples a class, or None for all.
+        settings: the job's settings.
         seed: draw of the training samples.
     """
     data = PackedDataset.load(folder)
     return Task(
         name,
         tuple(data.classes),
-        read_split(data, "train", per_class, seed),
-        read_split(data, "val", None),
-        read_split(data, "test", None),
+        read_split(data, "train", per_class, settings, seed),
+        read_split(data, "val", None, settings),
+        read_split(data, "test", None, settings),
     )
 
 
 def build_network(
-    method: Method, weights: Path, classes: int, maps_of: Tensor, settings: Settings, seed: int
+    method: Method, weights: Path, classes: int, maps_of: Images, settings: Settings, seed: int
 ) -> Classifier:
     """The pre-trained backbone with a new head, in evaluation mode.
 
@@ -108,10 +163,12 @@ def build_network(
         seed=seed,
     )
     network.features.load_state_dict(load_file(weights))
-    network = network.to(device()).to(memory_format=torch.channels_last).eval()
+    layout = Compute.of(settings).memory_format
+    network = network.to(device()).to(memory_format=layout).eval()
     if backbones.swapped(backbone, method.activation):
         recalibrate_batch_norm(network.features, maps_of)
     if isinstance(network.pool, CovariancePooling):
         with torch.no_grad():
-            network.pool.calibrate(network.features(maps_of))
+            # Unlabelled images of one pass are plenty for a covariance of some hundred channels.
+            network.pool.calibrate(network.features(maps_of[:CALIBRATION]))
     return network

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lqf.compute import Compute
 from lqf.experiments.grid import grid_points
 from lqf.experiments.problem import LinearProblem, NonlinearProblem, make_problem
 from lqf.experiments.rows import Row, fit_grid
@@ -22,7 +23,9 @@ def problem_of(
     """The method's problem on the task, from the pre-trained weights and a head drawn from seed."""
     network = build_network(method, weights, task.classes, task.train.images, settings, seed)
     fold = settings["backbone"]["fold_batch_norm"]
-    return make_problem(method, network, task, settings["target_scale"], fold)
+    compute = Compute.of(settings)
+    compute.allow_tf32(method)
+    return make_problem(method, network, task, settings["target_scale"], fold, compute)
 
 
 def train(
@@ -42,7 +45,7 @@ def train(
         One row a grid point.
     """
     method = method_of(name, settings)
-    task = load_task(data, dataset, settings["train_per_class"])
+    task = load_task(data, dataset, settings["train_per_class"], settings)
     problem = problem_of(method, task, weights, settings, seed)
     points = grid_points(method, settings["training"][method.training])
     title = f"{dataset} {name} seed {seed}"

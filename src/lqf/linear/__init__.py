@@ -1,5 +1,7 @@
 """Linearised networks: ``f0(x) + J(x) δ`` and products with J."""
 
+from lqf.linear.augmented import AugmentedFeatureJacobian, AugmentedNetworkJacobian
+from lqf.linear.images import Images
 from lqf.linear.jacobian import (
     DenseJacobian,
     FeatureJacobian,
@@ -11,8 +13,11 @@ from lqf.linear.layout import Layout
 from lqf.linear.linearized import Linearized
 
 __all__ = [
+    "AugmentedFeatureJacobian",
+    "AugmentedNetworkJacobian",
     "DenseJacobian",
     "FeatureJacobian",
+    "Images",
     "Jacobian",
     "Layout",
     "Linearized",

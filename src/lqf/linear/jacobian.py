@@ -7,13 +7,15 @@ and do not know which they hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from lqf.linear.images import Images
 from lqf.linear.linearized import Linearized
+from lqf.memory import AtOnce
 
 #: Rows of a block of the Gram matrix.
 GRAM_BLOCK = 256
@@ -216,14 +218,17 @@ class NetworkJacobian:
     Args:
         linearized: the linearised network.
         images: N × 3 × H × W, as the network takes them.
-        batch: samples in one pass, bounded by memory.
+        batch: samples in one pass; where memory runs out it is halved.
     """
 
-    def __init__(self, linearized: Linearized, images: Tensor, batch: int = 64) -> None:
+    def __init__(self, linearized: Linearized, images: Images, batch: int | AtOnce = 64) -> None:
         self.linearized = linearized
         self.images = images
-        self.batch = batch
-        self.base = torch.cat([linearized.outputs(part) for part in images.split(batch)])
+        self._batch = AtOnce(batch, "a pass of the network") if isinstance(batch, int) else batch
+        self.base = self._batch.run(
+            lambda size: torch.cat([linearized.outputs(part) for part in images.split(size)]),
+            len(images),
+        )
 
     samples = property(lambda self: self.images.shape[0])
     outputs = property(lambda self: self.base.shape[1])
@@ -231,17 +236,23 @@ class NetworkJacobian:
 
     def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
         """``J_i δ``, b × C."""
-        images = self.images if index is None else self.images[index]
-        return torch.cat([self.linearized.jvp(x, delta) for x in images.split(self.batch)])
+
+        def products(batch: int) -> Tensor:
+            parts = _parts(self.images, index, batch)
+            return torch.cat([self.linearized.jvp(x, delta) for _, x in parts])
+
+        return self._batch.run(products, self._count(index))
 
     def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
         """``Σ_i J_iᵀ c_i``, P."""
-        images = self.images if index is None else self.images[index]
-        parts = zip(images.split(self.batch), cotangent.split(self.batch), strict=True)
-        total = torch.zeros(self.size, dtype=cotangent.dtype, device=cotangent.device)
-        for x, c in parts:
-            self.linearized.vjp(x, c, out=total)
-        return total
+
+        def product(batch: int) -> Tensor:
+            total = torch.zeros(self.size, dtype=cotangent.dtype, device=cotangent.device)
+            for rows, x in _parts(self.images, index, batch):
+                self.linearized.vjp(x, cotangent[rows], out=total)
+            return total
+
+        return self._batch.run(product, self._count(index))
 
     def pass_(
         self, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
@@ -260,14 +271,38 @@ class NetworkJacobian:
         Returns:
             ``J_i δ`` (b × C) and ``Σ_i J_iᵀ c_i`` (P).
         """
-        images = self.images if index is None else self.images[index]
-        total = torch.zeros(self.size, dtype=delta.dtype, device=delta.device)
-        changes = []
-        for start in range(0, len(images), self.batch):
-            rows = slice(start, min(start + self.batch, len(images)))
+        return self._pass(self.images, delta, cotangent, index, lambda _, change, rows: change)
 
-            def residual(_: Tensor, change: Tensor, rows: slice = rows) -> Tensor:
-                return cotangent(change, rows)
+    def _pass(
+        self,
+        images: Images,
+        delta: Tensor,
+        cotangent: Cotangent,
+        index: Tensor | None,
+        change_of: Callable[[Tensor, Tensor, slice], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """The pass over some images; ``change_of`` f0 and ``J δ`` is what the caller calls change."""
 
-            changes.append(self.linearized.product(images[rows], delta, residual, total)[1])
-        return torch.cat(changes), total
+        def whole(batch: int) -> tuple[Tensor, Tensor]:
+            total = torch.zeros(self.size, dtype=delta.dtype, device=delta.device)
+            changes: list[Tensor] = []
+            for rows, x in _parts(images, index, batch):
+
+                def residual(f0: Tensor, change: Tensor, rows: slice = rows) -> Tensor:
+                    changes.append(change_of(f0, change, rows))
+                    return cotangent(changes[-1], rows)
+
+                self.linearized.product(x, delta, residual, total)
+            return torch.cat(changes), total
+
+        return self._batch.run(whole, self._count(index))
+
+    def _count(self, index: Tensor | None) -> int:
+        return len(self.images) if index is None else len(index)
+
+
+def _parts(images: Images, index: Tensor | None, batch: int) -> Iterator[tuple[slice, Tensor]]:
+    """The images in ``index`` (all if None), a batch at a time, and each batch's place among them."""
+    for start in range(0, len(images) if index is None else len(index), batch):
+        rows = slice(start, start + batch)
+        yield rows, images[rows if index is None else index[rows]]

@@ -44,11 +44,16 @@ class Walk:
 
         Returns:
             f0 (N × C), with its graph, and ``J δ`` (N × C).
+
+        Raises:
+            OutOfMemoryError: if memory runs out.
         """
         if self.whole:
             return self._whole(network, weights, direction)
         try:
             return self._pairs(network, weights, direction)
+        except torch.OutOfMemoryError:
+            raise  # the whole network would take more
         except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             reason = error
         # What is wrong with the network itself is raised again by running it whole.

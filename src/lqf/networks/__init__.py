@@ -1,6 +1,7 @@
 """Networks: backbones by name, activation swap, frozen batch norm, pooling, heads."""
 
 from lqf.networks.batch_norm import (
+    BatchNorm,
     fold_batch_norm,
     freeze_batch_norm,
     has_batch_norm,
@@ -18,6 +19,7 @@ from lqf.networks.pooling import AveragePooling, CovariancePooling
 
 __all__ = [
     "AveragePooling",
+    "BatchNorm",
     "Classifier",
     "CovariancePooling",
     "Cut",

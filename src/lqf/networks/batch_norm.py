@@ -6,10 +6,13 @@ import logging
 import math
 from copy import deepcopy
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 from torch.fx import symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.optim.swa_utils import update_bn
+
+from lqf.linear.images import Images
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +31,7 @@ def freeze_batch_norm(network: nn.Module) -> nn.Module:
     return network
 
 
-def recalibrate_batch_norm(network: nn.Module, images: Tensor, batch: int = 64) -> int:
+def recalibrate_batch_norm(network: nn.Module, images: Images, batch: int = 64) -> int:
     """Estimate the running statistics anew, for a network whose activations were swapped.
 
     Each layer gets the plain mean over nearly equal batches, taken in order, of their means and
@@ -44,7 +47,8 @@ def recalibrate_batch_norm(network: nn.Module, images: Tensor, batch: int = 64) 
     """
     layers = [m for m in network.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
     if layers:
-        update_bn(images.tensor_split(math.ceil(len(images) / batch)), network)
+        parts = torch.arange(len(images)).tensor_split(math.ceil(len(images) / batch))
+        update_bn((images[part] for part in parts), network)
     log.info("batch norm: statistics of %d layers from %d images", len(layers), len(images))
     return len(layers)
 

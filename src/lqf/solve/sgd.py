@@ -44,6 +44,7 @@ def solve_sgd(
     seed: int = 0,
     preconditioner: Precondition | None = None,
     start: Tensor | None = None,
+    before_epoch: Callable[[int], None] | None = None,
     on_epoch: OnEpoch | None = None,
     progress: Progress | None = None,
     resume: Resume | None = None,
@@ -68,6 +69,8 @@ def solve_sgd(
         seed: seed of the order of the samples.
         preconditioner: P, None for the identity.
         start: δ to start from; None for zeros.
+        before_epoch: called with the number of each epoch before it; an augmented Jacobian takes a new
+            view of its samples there.
         on_epoch: called after each epoch; a true return value stops the run. The vector it is
             given changes with the next step: clone what is kept.
         progress: called as progress(done, total, note) after each epoch.
@@ -111,6 +114,8 @@ def solve_sgd(
         drawn_by = generator.get_state()
         order = torch.randperm(samples, generator=generator).to(base.device)
         parts = order.tensor_split(math.ceil(samples / batch))
+        if before_epoch is not None:
+            before_epoch(epoch)
         for index in parts[done:]:
             whole = len(index) == samples
             # All rows in their own order need no gather (and no copy) of the Jacobian.
