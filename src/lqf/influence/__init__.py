@@ -1,7 +1,7 @@
 """What each training sample does to the model: exact leave-one-out, removal, informativeness."""
 
 from lqf.influence.approximate import fsi_kfac, kfac_leave_one_out, kfac_leverage
-from lqf.influence.compressed import CompressedRidge, Coordinates
+from lqf.influence.compressed import CompressedRidge
 from lqf.influence.dual import DualRidge, head_gram, head_leverage
 from lqf.influence.forgetting import add, removal_effect, remove, removed_coefficients
 from lqf.influence.informativeness import (
@@ -21,7 +21,6 @@ from lqf.influence.leave_one_out import (
 
 __all__ = [
     "CompressedRidge",
-    "Coordinates",
     "DualRidge",
     "LeaveOneOut",
     "add",

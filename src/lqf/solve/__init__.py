@@ -1,6 +1,7 @@
 """Solvers of the linearised problem: one a file, one protocol (`protocol.Solution`)."""
 
 from lqf.solve.closed_form import solve_dual, solve_head
+from lqf.solve.dual_pcg import DualPrecondition, KernelPreconditioner, solve_dual_pcg
 from lqf.solve.pcg import solve_pcg
 from lqf.solve.protocol import Diverged, Precondition, Progress, Resume, Snapshot, Solution
 from lqf.solve.ridge_path import RidgeChoice, RidgePath
@@ -8,6 +9,8 @@ from lqf.solve.sgd import solve_sgd, stable_rate
 
 __all__ = [
     "Diverged",
+    "DualPrecondition",
+    "KernelPreconditioner",
     "Precondition",
     "Progress",
     "Resume",
@@ -16,6 +19,7 @@ __all__ = [
     "Snapshot",
     "Solution",
     "solve_dual",
+    "solve_dual_pcg",
     "solve_head",
     "solve_pcg",
     "solve_sgd",

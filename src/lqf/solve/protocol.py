@@ -68,6 +68,7 @@ class Solution:
         loss: mean loss over the samples at `delta`, without the penalty.
         epochs: epochs run, None for solvers without epochs.
         history: one row per iteration or epoch.
+        coefficients: a with δ = Jᵀa, N × C, of solvers in the dual; None otherwise.
     """
 
     delta: Tensor
@@ -77,6 +78,7 @@ class Solution:
     loss: float
     epochs: int | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    coefficients: Tensor | None = None
 
 
 class Diverged(ArithmeticError):

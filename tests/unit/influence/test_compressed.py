@@ -5,10 +5,9 @@ import torch
 from tiny_networks import C, NormNetwork, TokenNetwork, conv_network, images, seeded
 from torch import nn
 
-from lqf.curvature import eigenvalue_correction, kronecker_factors
+from lqf.curvature import Coordinates, eigenvalue_correction, kronecker_factors
 from lqf.influence import (
     CompressedRidge,
-    Coordinates,
     DualRidge,
     functional_sample_information,
     influence,
@@ -90,7 +89,7 @@ def test_corrected_eigenvalues_and_memory_at_hand(monkeypatch) -> None:
     coordinates = Coordinates(factors, 60, eigenvalues=values)
     rows = coordinates.rows(network, x)
     assert rows.shape == (len(x), C, 60)
-    monkeypatch.setattr("lqf.influence.compressed._CHUNK", 64)
+    monkeypatch.setattr("lqf.curvature.coordinates._CHUNK", 64)
     torch.testing.assert_close(coordinates.rows(network, x, batch=3), rows)
     assert not any(module._forward_hooks for module in network.modules())
 
@@ -124,6 +123,7 @@ def test_a_part_of_the_parameters() -> None:
     ("call", "named"),
     [
         (lambda f, rows: Coordinates(f, 0), "size is 0"),
+        (lambda f, rows: Coordinates(f, 9, rest="kept"), "rest is 'kept'"),
         (lambda f, rows: CompressedRidge(rows, 0.0), "mu is 0.0"),
         (lambda f, rows: CompressedRidge(rows * float("nan"), 1.0), "NaN"),
     ],

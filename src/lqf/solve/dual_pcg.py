@@ -1,0 +1,228 @@
+"""Conjugate gradients on the NC dual coefficients, preconditioned by a kernel in few coordinates.
+
+With ``δ = Jᵀa`` the optimum solves ``(K + μI) a = vec(R)``, ``K = J Jᵀ``.  The kernel of a few
+thousand coordinates of J resolves single samples, which Kronecker factors average over, and needs
+memory for N × C × k numbers and two vectors of size P.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lqf.linear.jacobian import Jacobian
+from lqf.solve.pcg import OnPass, _check, _half_mean_square, _inner, _norm
+from lqf.solve.protocol import Diverged, Progress, Solution
+
+_LOG = logging.getLogger(__name__)
+
+# Entries of the rows that are taken to float64 at a time.
+_CHUNK = 1 << 24
+
+
+class DualPrecondition(Protocol):
+    """A symmetric positive definite M⁻¹ ≈ (K + μI)⁻¹ on vectors N × C."""
+
+    def apply(self, vector: Tensor) -> Tensor:
+        """Return M⁻¹·vector, N × C."""
+        ...
+
+    def pulled_norm(self, vector: Tensor) -> float:
+        """Return an estimate of ``‖Jᵀ vector‖``."""
+        ...
+
+
+class KernelPreconditioner:
+    """``(J̃ J̃ᵀ + (τ + μ) I)⁻¹`` from rows J̃ in k coordinates, and what they leave out.
+
+    One Cholesky factorisation of size k in float64; an application reads J̃ twice.
+
+    Args:
+        rows: J̃, N × C × k: `lqf.curvature.Coordinates.rows`.
+        mu: μ = N·wd > 0.
+        missing: τ ≥ 0, the mean of ``‖J_ic‖²`` outside the coordinates; part of it is added to
+            the diagonal, since what is left out belongs to each row by itself, mostly.
+        share: the part.
+
+    Raises:
+        ValueError: if μ is not positive, or a row is not finite.
+    """
+
+    def __init__(self, rows: Tensor, mu: float, missing: float = 0.0, share: float = 0.3) -> None:
+        if not 0 < mu < math.inf or not 0 <= missing < math.inf:
+            raise ValueError(
+                f"mu is {mu!r} and missing is {missing!r}; the ridge constant must be a finite "
+                "number > 0 and what is missing one ≥ 0."
+            )
+        self._rows = rows.flatten(0, 1)
+        self._shift = mu + share * missing
+        self._missing = missing
+        size = self._rows.shape[1]
+        normal = self._shift * torch.eye(size, dtype=torch.float64, device=rows.device)
+        for part in self._parts():
+            wide = part.double()
+            normal.addmm_(wide.T, wide)
+        if not bool(torch.isfinite(normal).all()):
+            raise ValueError("rows contains NaN or infinite entries; check the network's outputs.")
+        self._factor = torch.linalg.cholesky(normal)
+
+    def apply(self, vector: Tensor) -> Tensor:
+        """Return M⁻¹·vector (Woodbury), N × C."""
+        flat = vector.reshape(-1).double()
+        inner = torch.cholesky_solve(self._pull(flat)[:, None], self._factor)[:, 0]
+        # In float64, since the difference cancels where the kernel is large.
+        result = flat - torch.cat([part.double() @ inner for part in self._parts()])
+        return (result / self._shift).reshape(vector.shape).to(vector)
+
+    def _parts(self) -> tuple[Tensor, ...]:
+        return self._rows.split(max(1, _CHUNK // self._rows.shape[1]))
+
+    def _pull(self, flat: Tensor) -> Tensor:
+        total = torch.zeros(self._rows.shape[1], dtype=flat.dtype, device=flat.device)
+        step = max(1, _CHUNK // self._rows.shape[1])
+        for rows, own in zip(self._parts(), flat.split(step), strict=True):
+            total.addmv_(rows.double().T, own)
+        return total
+
+    def pulled_norm(self, vector: Tensor) -> float:
+        """Return ``√(‖J̃ᵀ v‖² + τ ‖v‖²)``, about ``‖Jᵀ v‖``."""
+        flat = vector.reshape(-1).double()
+        return math.hypot(_norm(self._pull(flat)), self._missing**0.5 * _norm(flat))
+
+
+def solve_dual_pcg(
+    jacobian: Jacobian,
+    target: Tensor,
+    weight_decay: float,
+    *,
+    preconditioner: DualPrecondition,
+    tolerance: float = 1e-3,
+    max_passes: int = 50,
+    start: Tensor | None = None,
+    on_pass: OnPass | None = None,
+    progress: Progress | None = None,
+) -> Solution:
+    """Minimise (1/2N) Σ ‖R_i − J_iδ‖² + (wd/2)‖δ‖², wd > 0, over ``δ = Jᵀa``.
+
+    The minimiser, the residual and the certificate are those of `solve_pcg`.  One iteration is
+    one pass, Jᵀz and then J of what came before; it costs 6 units of work where a pass of
+    `solve_pcg` costs 5, because the two halves cannot share the run of the network.
+
+    Args:
+        jacobian: the linearised network on the N training samples.
+        target: R = αY − f0, N × C.
+        weight_decay: wd > 0; μ = N·wd.
+        preconditioner: M⁻¹ ≈ (K + μI)⁻¹; what its rows cost is not counted here.
+        tolerance: relative residual to reach.
+        max_passes: budget in passes: the right-hand side (½), a warm start (½), each iteration (1)
+            and the certificate (1).
+        start: coefficients a to start from, N × C; None for zeros.
+        on_pass: called with the number of iterations done and δ; a true value stops the run. The
+            vector it is given changes with the next iteration: clone what is kept.
+        progress: called as progress(done, total, note) after each iteration.
+
+    Returns:
+        Solution with ``coefficients`` a, and ‖(G + wd·I)δ − JᵀR/N‖ / ‖JᵀR/N‖ computed anew from
+        both as its certificate. While it runs the residual is an estimate; a run that the
+        certificate finds above the tolerance goes on. A budget that ends before is announced.
+
+    Raises:
+        ValueError: if an argument is out of range, or the preconditioner is not positive definite.
+        Diverged: if an iterate becomes NaN or infinite.
+    """
+    _check(jacobian, target, weight_decay, tolerance, max_passes)
+    if weight_decay == 0:
+        raise ValueError("weight_decay is 0; the dual needs a ridge: use solve_pcg.")
+    samples, mu = jacobian.samples, jacobian.samples * weight_decay
+    target = target.to(jacobian.base)
+    a = torch.zeros_like(target) if start is None else start.to(target).clone()
+    right = jacobian.pull(target)
+    size, passes = _norm(right), 0.5
+    if not math.isfinite(size):
+        raise Diverged(0, None, None)
+    history: list[dict[str, Any]] = []
+    if size == 0.0:
+        loss = _half_mean_square(target, samples)
+        zero = torch.zeros_like(right)
+        return Solution(zero, passes, 0.0, True, loss, None, history, torch.zeros_like(target))
+    if start is None:
+        delta, residual, pulled = torch.zeros_like(right), target.clone(), size
+    else:
+        delta = jacobian.pull(a)
+        residual, pulled = _certificate(jacobian, target, delta, a, mu)
+        passes += 1.5
+    relative, before, iteration, stopped = pulled / size, math.inf, 0, False
+    while relative > tolerance and relative < 0.5 * before and not stopped:
+        if passes + 2.0 > max_passes:
+            break
+        before = relative
+        # What the estimate is off by is known where a certificate has just been computed.
+        unit = relative / max(preconditioner.pulled_norm(residual), 1e-300)
+        direction: Tensor | None = None
+        along, previous = torch.zeros_like(delta), 1.0
+        while relative > tolerance and passes + 2.0 <= max_passes and not stopped:
+            scaled = preconditioner.apply(residual)
+            product = _inner(residual.reshape(-1), scaled.reshape(-1))
+            if product <= 0.0:
+                raise ValueError(
+                    f"rᵀM⁻¹r is {product:.3g} in iteration {iteration + 1}; the preconditioner "
+                    "must be positive definite."
+                )
+            ratio = product / previous
+            if direction is None:
+                direction = scaled.clone()  # it may be the residual itself, which is written to
+            else:
+                direction = torch.add(scaled, direction, alpha=ratio)
+            along.mul_(ratio).add_(jacobian.pull(scaled))
+            previous = product
+            curved = torch.add(jacobian.forward(along), direction, alpha=mu)
+            curvature = _inner(direction.reshape(-1), curved.reshape(-1))
+            passes += 1.0
+            iteration += 1
+            if not (math.isfinite(product) and math.isfinite(curvature)):
+                raise Diverged(iteration, None, history[-1]["loss"] if history else None)
+            if curvature <= 0.0:
+                break  # what is left of the residual is rounding
+            step = product / curvature
+            a.add_(direction, alpha=step)
+            delta.add_(along, alpha=step)
+            residual.sub_(curved, alpha=step)
+            relative = unit * preconditioner.pulled_norm(residual)
+            # R − Jδ = r + μa
+            loss = _half_mean_square(torch.add(residual, a, alpha=mu), samples)
+            history.append(
+                {"iteration": iteration, "passes": passes, "residual": relative, "loss": loss}
+            )
+            if progress is not None:
+                progress(iteration, max_passes, f"residual {relative:.2e}")
+            if on_pass is not None and on_pass(iteration, delta):
+                stopped = True
+        residual, pulled = _certificate(jacobian, target, delta, a, mu)
+        passes += 1.0
+        relative = pulled / size
+    loss = _half_mean_square(torch.add(residual, a, alpha=mu), samples)
+    if not (math.isfinite(relative) and math.isfinite(loss)):
+        raise Diverged(iteration, None, history[-1]["loss"] if history else None)
+    converged = relative <= tolerance
+    if not converged and not stopped:
+        _LOG.warning(
+            "conjugate gradients ended after %g of %d passes with relative residual %.2e, above "
+            "the tolerance %.2e: raise max_passes, or give a preconditioner of more coordinates",
+            passes,
+            max_passes,
+            relative,
+            tolerance,
+        )
+    return Solution(delta, passes, relative, converged, loss, None, history, a)
+
+
+def _certificate(
+    jacobian: Jacobian, target: Tensor, delta: Tensor, a: Tensor, mu: float
+) -> tuple[Tensor, float]:
+    """``r = R − Jδ − μa`` (N × C) and ``‖JᵀR − JᵀJδ − μδ‖``, from one pass."""
+    change, pulled = jacobian.pass_(delta, lambda along, rows: target[rows] - along)
+    return target - change - mu * a, _norm(torch.sub(pulled, delta, alpha=mu))
