@@ -1,5 +1,6 @@
 """What each training sample does to the model: exact leave-one-out, removal, informativeness."""
 
+from lqf.curvature import Coordinates
 from lqf.influence.approximate import fsi_kfac, kfac_leave_one_out, kfac_leverage
 from lqf.influence.compressed import CompressedRidge
 from lqf.influence.dual import DualRidge, head_gram, head_leverage
@@ -21,6 +22,7 @@ from lqf.influence.leave_one_out import (
 
 __all__ = [
     "CompressedRidge",
+    "Coordinates",
     "DualRidge",
     "LeaveOneOut",
     "add",
