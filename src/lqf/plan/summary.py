@@ -35,6 +35,7 @@ class Plan:
         downloads: What is downloaded.
         archives: Bytes of the archives, as far as known.
         unpacking: Bytes that one data set may take while it is prepared.
+        stored: Side of the prepared images.
         packed: Bytes of the prepared data sets.
         work: Passes through the network.
         measured: Times that the estimate rests on; empty where none fits.
@@ -53,6 +54,7 @@ class Plan:
     downloads: Sequence[Fetched]
     archives: int
     unpacking: int
+    stored: int
     packed: int
     work: Sequence[Work]
     measured: Sequence[Measured]
@@ -109,7 +111,8 @@ def make(
         downloads=downloads,
         archives=sum(one.bytes for one in downloads),
         unpacking=storage.unpacking_bytes(published),
-        packed=storage.packed_bytes(images, config["image_size"]),
+        stored=config.get("stored_size") or pixels,
+        packed=storage.packed_bytes(images, config.get("stored_size") or pixels),
         work=works,
         measured=measured,
         hours=hours,
@@ -142,7 +145,7 @@ def lines(plan: Plan) -> Iterator[str]:
     if plan.downloads:
         yield f"  {'archives':<26}{gigabytes(plan.archives):>9}" + _more(plan.downloads)
     number = sum(one.total for one in plan.images.values())
-    yield f"  {'prepared':<26}{gigabytes(plan.packed):>9}  {number:,} images of {size}"
+    yield f"  {'prepared':<26}{gigabytes(plan.packed):>9}  {number:,} images of {plan.stored} pixels"
     if plan.uncounted:
         yield f"    without {', '.join(plan.uncounted)}, which is counted when it is prepared"
     if plan.unpacking:

@@ -28,7 +28,8 @@ class Passes:
     Attributes:
         training: Passes forward and back (with tangents, where the network is linearised).
         evaluation: Passes forward alone (with tangents, where the network is linearised).
-        setup: Images that a problem is set up with: outputs or features, and curvature.
+        setup: Images that a problem is set up with: outputs or features, and curvature. Heads with
+            augmentation need new features in each epoch.
         problems: How often something is set up.
         features: Passes over stored features, where only the head is trained; not through the network.
     """
@@ -96,8 +97,9 @@ def _jobs(
                 continue
             section, method = experiments[rule], points[name]
             if rule == "elr":
+                grid = {**config["training"][method.training], "epochs": section["epochs"]}
                 fits = len(section["rates"]) * len(section["batches"])
-                yield rule, name, _fits(method, all_of[dataset], fits, section["epochs"])
+                yield rule, name, _fits(method, all_of[dataset], fits, grid)
             elif rule == "kshot":
                 for shots in section["shots"]:
                     drawn = images[dataset].of_each_class(shots)
@@ -118,15 +120,17 @@ def _grid(config: Mapping[str, Any], method: Method, images: Images) -> Passes:
     fits = len(grid["weight_decays"]) * len(grid.get("rates", [0]))
     if method.trained == "all":
         fits *= len(grid["batch_norm"])
-    return _fits(method, images, fits, grid.get("epochs", grid.get("max_passes", 1)))
+    return _fits(method, images, fits, grid)
 
 
-def _fits(method: Method, images: Images, fits: int, epochs: int) -> Passes:
+def _fits(method: Method, images: Images, fits: int, grid: Mapping[str, Any]) -> Passes:
     """Some grid points on one problem."""
+    epochs = grid.get("epochs", grid.get("max_passes", 1))
     training, unseen = fits * epochs * images.train, images.val + images.test
     if method.trained == "head":
-        # Every image becomes features once; what follows does not touch the network.
-        return Passes(setup=images.total, problems=1, features=training)
+        # Without augmentation every image becomes features once; what follows does not touch the network.
+        views = training if grid.get("augment") else 0
+        return Passes(setup=images.total + views, problems=1, features=training)
     if method.trained == "all":
         # The training loss before and after, then the errors.
         return Passes(training, fits * (2 * images.train + images.total))
@@ -141,7 +145,8 @@ def _online(config: Mapping[str, Any], method: Method, images: Images) -> Passes
     fits = 2 * arrived * epochs  # from the last solution, and from w0
     whole = Images(section["per_step"] * steps, images.val, images.test, images.classes)
     if method.trained == "head":
-        return Passes(setup=whole.total, problems=1, features=fits)
+        views = fits if config["training"][method.training].get("augment") else 0
+        return Passes(setup=whole.total + views, problems=1, features=fits)
     evaluation = fits + 2 * arrived + 2 * steps * (images.val + images.test)
     if method.optimizer == "kfac_sgd":
         # Anew each time that the data doubled.

@@ -54,6 +54,13 @@ def test_one_job_trains_its_grid(config: dict[str, Any], method: str, passes: Pa
     assert found == [Work("train", method, passes)]
 
 
+def test_augmented_heads_need_new_features_each_epoch(config: dict[str, Any]) -> None:
+    config["training"]["sgd"]["augment"] = True
+    found = only(config, "comparison", datasets=["digits"], methods=["fc"])
+
+    assert found[0].passes == Passes(setup=52 + 400, problems=1, features=400)
+
+
 def test_a_run_that_two_experiments_share_is_counted_once(config: dict[str, Any]) -> None:
     section = {"datasets": ["digits"], "methods": ["gaf"], "seeds": [0, 1]}
     config["experiments"] = {"comparison": section, "ablation": section}
