@@ -33,6 +33,12 @@ def register(command: Command) -> None:
         help="plain values, as for snakemake",
     )
     sub.add_argument("--device", help="a device of the benchmark (default: the one measured)")
+    sub.add_argument(
+        "--speed",
+        type=float,
+        default=1.0,
+        help="assume a device that many times as fast as the measured one",
+    )
     sub.add_argument("--times", type=Path, help="default: benchmarks/results/epoch.json")
     sub.add_argument("--json", action="store_true", help="every number, for a program")
 
@@ -54,8 +60,10 @@ def _plan(options: argparse.Namespace) -> None:
         config[key] = yaml.safe_load(value)
     schema = root / "workflow" / "schemas" / "config.schema.yaml"
     resolved = settings.resolve(config, yaml.safe_load(schema.read_text("utf-8")))
+    if options.speed <= 0:
+        raise ValueError(f"--speed is {options.speed:g}: choose a number above 0.")
     times = options.times or root / "benchmarks" / "results" / "epoch.json"
-    plan = summary.make(resolved, read(path), times, options.device)
+    plan = summary.make(resolved, read(path), times, options.device, options.speed)
     if options.json:
         print(json.dumps(plan.as_dict(), indent=1))
         return

@@ -43,6 +43,7 @@ class Plan:
         unknown: Work for which no time is measured.
         no_times: Why there is no time at all, or empty.
         source: The file with the times.
+        speed: Assumed speed of the device, in units of the measured one's.
     """
 
     scale: str
@@ -62,6 +63,7 @@ class Plan:
     unknown: Sequence[Work]
     no_times: str
     source: str
+    speed: float
 
     def as_dict(self) -> dict[str, Any]:
         """The plan in plain values."""
@@ -69,7 +71,11 @@ class Plan:
 
 
 def make(
-    config: Mapping[str, Any], catalogue: Catalogue, source: Path, device: str | None = None
+    config: Mapping[str, Any],
+    catalogue: Catalogue,
+    source: Path,
+    device: str | None = None,
+    speed: float = 1.0,
 ) -> Plan:
     """Work a plan out.
 
@@ -78,6 +84,7 @@ def make(
         catalogue: The published data sets and weights.
         source: File with measured times.
         device: Device whose times are wanted; None takes the one that was measured.
+        speed: Assumed speed of the device that the hours are for, in units of the measured one's.
 
     Returns:
         The plan.
@@ -100,7 +107,7 @@ def make(
         measured = times.read(source, network, pixels, device)
     except times.NoTimes as problem:
         no_times = str(problem)
-    hours, unknown = times.hours(works, measured, settings.points(config))
+    hours, unknown = times.hours(works, measured, settings.points(config), speed)
     return Plan(
         scale=config["scale"],
         network=network,
@@ -119,6 +126,7 @@ def make(
         unknown=[] if no_times else unknown,
         no_times=no_times,
         source=str(source),
+        speed=speed,
     )
 
 
@@ -212,6 +220,7 @@ def _time_lines(plan: Plan) -> Iterator[str]:
     yield ""
     if plan.no_times:
         yield f"  No hours: {plan.no_times}."
+        yield "  `python -m benchmarks.run epoch` measures them on this machine."
         return
     yield from _source_lines(plan)
 
@@ -222,13 +231,20 @@ def _source_lines(plan: Plan) -> Iterator[str]:
         memory = f", peak {gigabytes(one.peak_bytes)}" if one.peak_bytes else ""
         yield (
             f"    {one.method:<12}{1e3 * one.seconds:>9.3f} ms  "
-            f"{1 / one.seconds:>8,.0f} images/s, batch {one.batch}{memory}"
+            f"{1 / one.seconds:>9,.1f} images/s, batch {one.batch}{memory}"
+        )
+    if plan.measured[0].device.startswith("CPU"):
+        yield from _wrapped(
+            "No GPU is measured. `python -m benchmarks.run epoch` on one adds its times; until then --speed "
+            "N gives the hours of a device N times as fast, which is an assumption."
         )
     lent: dict[str, set[str]] = {}
     for hours in plan.hours:
         if hours.measured != hours.work.method:
             lent.setdefault(hours.measured, set()).add(hours.work.method)
     yield "  Assumed:"
+    if plan.speed != 1:
+        yield f"    a device {plan.speed:g} times as fast as the measured one (--speed)"
     for other, names in sorted(lent.items()):
         yield from _wrapped(f"the time of {other} also for {', '.join(sorted(names))}")
     shares = (

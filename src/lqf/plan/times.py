@@ -108,7 +108,10 @@ def read(path: Path, network: str, pixels: int, device: str | None = None) -> li
 
 
 def hours(
-    works: Iterable[Work], times: Sequence[Measured], methods: Mapping[str, Method]
+    works: Iterable[Work],
+    times: Sequence[Measured],
+    methods: Mapping[str, Method],
+    speed: float = 1.0,
 ) -> tuple[list[Hours], list[Work]]:
     """Turn passes into hours.
 
@@ -117,6 +120,7 @@ def hours(
         times: Measured times of one device.
         methods: Name -> the five choices; a method that is not measured takes the time of one that
             does the same to an image.
+        speed: How many times as fast as the measured device the one is that the hours are for.
 
     Returns:
         What can be estimated, and the work for which nothing alike is measured.
@@ -131,7 +135,7 @@ def hours(
         whole = passes.training + passes.features + share * passes.evaluation
         seconds = whole * lender.seconds
         seconds += passes.setup * lender.setup + passes.problems * lender.once
-        found.append(Hours(work, seconds / 3600, lender.method))
+        found.append(Hours(work, seconds / 3600 / speed, lender.method))
     return found, unknown
 
 

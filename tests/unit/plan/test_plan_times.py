@@ -92,6 +92,13 @@ def test_hours_are_passes_times_seconds(source: Path) -> None:
     assert unknown == []
 
 
+def test_a_faster_device_takes_less(source: Path) -> None:
+    measured = times.read(source, "resnet50", 224)
+    work = [Work("train", "lqf", Passes(training=7200))]
+
+    assert times.hours(work, measured, METHODS, speed=4)[0][0].hours == pytest.approx(0.25)
+
+
 def test_a_method_borrows_from_one_that_trains_the_same(source: Path) -> None:
     measured = times.read(source, "resnet50", 224)
     names = ["lqf_exact", "b_lqf", "lqf_no_kfac", "mpn_cov", "lqf_fc"]
