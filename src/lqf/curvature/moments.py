@@ -5,6 +5,7 @@ from torch import Tensor
 
 from lqf.curvature.eigenbasis import worth_a_root
 from lqf.curvature.layers import Layer
+from lqf.curvature.shifts import has_shifts, shifted_moment
 
 # Entries of the patches of one layer that are held at a time.
 _CHUNK = 1 << 24
@@ -37,7 +38,17 @@ class InputMoment:
             inputs: input of the layer, of b samples.
         """
         layer = self._layer
-        for part in inputs.split(max(1, _CHUNK // layer.patch_entries(inputs))):
+        entries = layer.patch_entries(inputs)
+        if self._expand and layer.weight is not None and has_shifts(layer.module, inputs):
+            size = layer.module.weight[0].numel() + (layer.bias is not None)
+            positions = inputs[0, 0].numel()
+            if not worth_a_root(self._samples * positions, size):
+                # A map takes about twice its entries, not nine times as its patches do.
+                for part in inputs.split(max(1, 4 * _CHUNK // entries)):
+                    moment = shifted_moment(part, layer.bias is not None)
+                    self._add(moment[None].div_(self._samples * positions))
+                return
+        for part in inputs.split(max(1, _CHUNK // entries)):
             if self._expand:
                 patches = layer.homogeneous(layer.patches(part))
             else:
@@ -47,8 +58,10 @@ class InputMoment:
             if worth_a_root(self._samples * positions, size):
                 self._rows.append(rows.mT / (self._samples * positions) ** 0.5)
                 continue
-            moment = second_moment(rows).div_(self._samples * positions)
-            self._sum = moment if self._sum is None else self._sum.add_(moment)
+            self._add(second_moment(rows).div_(self._samples * positions))
+
+    def _add(self, moment: Tensor) -> None:
+        self._sum = moment if self._sum is None else self._sum.add_(moment)
 
     def finish(self) -> tuple[Tensor, bool]:
         """Return the moment.
