@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import compute, convergence, epoch, one_pass, ranks, real
+from benchmarks import compute, convergence, curvature, epoch, one_pass, ranks, real
 from benchmarks.machine import machine
 from benchmarks.realbench import Absent
 
@@ -16,6 +16,7 @@ from benchmarks.realbench import Absent
 BENCHMARKS: dict[str, ModuleType] = {
     "compute": compute,
     "convergence": convergence,
+    "curvature": curvature,
     "epoch": epoch,
     "pass": one_pass,
     "ranks": ranks,

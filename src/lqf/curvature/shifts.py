@@ -11,7 +11,6 @@ lie in the outermost row (or column) opposite. Correlations of those rows and co
 corners counted twice, are subtracted.
 """
 
-import torch
 from torch import Tensor, nn
 
 # Offsets read by a kernel of 3, beside the pixel itself.
