@@ -21,6 +21,7 @@ from lqf.curvature.plan import make_plan
 from lqf.curvature.probes import ProbeCount, Probes
 from lqf.curvature.recording import Record, wide
 from lqf.curvature.sweep import Progress, check_images, sweep
+from lqf.linear.images import Images
 
 # Entries of one layer's rotated patches, or of products of them, that are held at a time.
 _CHUNK = 1 << 24
@@ -119,7 +120,7 @@ class Coordinates:
     def rows(
         self,
         network: nn.Module,
-        images: Tensor,
+        images: Images,
         *,
         probes: ProbeCount = "all",
         batch: int = 32,

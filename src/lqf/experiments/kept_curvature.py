@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lqf.checkpoint import state_of
 from lqf.curvature import KroneckerFactors
-from lqf.curvature.factors import Eigenbasis, KroneckerBlock, Provenance
+from lqf.curvature.eigenbasis import Eigenbasis
+from lqf.curvature.factors import KroneckerBlock, Provenance
 from lqf.solve import Snapshot
 
 #: Factors and their eigenvalue correction.
@@ -50,9 +51,11 @@ def _snapshot(factors: KroneckerFactors, correction: Mapping[str, Tensor]) -> Sn
     tensors |= {f"correction/{layer}": tensor for layer, tensor in correction.items()}
     for layer, block in factors.blocks.items():
         basis = factors.basis(layer)
-        tensors |= {f"factor.A/{layer}": block.A, f"factor.B/{layer}": block.B}
+        tensors |= {f"inputs/{layer}": block.inputs, f"B/{layer}": block.B}
         tensors |= {f"basis.{part}/{layer}": getattr(basis, part) for part in ("a", "A", "b", "B")}
-    names = {layer: [block.weight, block.bias] for layer, block in factors.blocks.items()}
+    names = {
+        layer: [block.weight, block.bias, block.root] for layer, block in factors.blocks.items()
+    }
     return Snapshot(tensors, {"made": asdict(factors.made), "blocks": names})
 
 
@@ -61,11 +64,11 @@ def _curvature(tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> Cur
         prefix = f"{kind}/"
         return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
-    A, B = part("factor.A"), part("factor.B")
+    inputs, B = part("inputs"), part("B")
     bases = {name: part(f"basis.{name}") for name in ("a", "A", "b", "B")}
     blocks = {
-        layer: KroneckerBlock(weight, bias, A[layer], B[layer])
-        for layer, (weight, bias) in numbers["blocks"].items()
+        layer: KroneckerBlock(weight, bias, inputs[layer], B[layer], root)
+        for layer, (weight, bias, root) in numbers["blocks"].items()
     }
     eigen = {
         layer: Eigenbasis(*(bases[name][layer] for name in ("a", "A", "b", "B")))

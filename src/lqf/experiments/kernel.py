@@ -7,9 +7,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lqf.experiments.budget import budget
 from lqf.experiments.problem import LinearProblem
 from lqf.experiments.task import Split
-from lqf.linear import DenseJacobian, FeatureJacobian, Jacobian, Linearized, NetworkJacobian
+from lqf.linear import (
+    DenseJacobian,
+    FeatureJacobian,
+    Jacobian,
+    Linearized,
+    NetworkJacobian,
+    tangent_kernel,
+)
+from lqf.run import progress
 
 
 @dataclass(frozen=True)
@@ -27,30 +36,39 @@ class Kernel:
 
     @classmethod
     def of(cls, problem: LinearProblem) -> Kernel:
-        """The kernel of a problem whose Jacobian fits in memory.
-
-        Raises:
-            ValueError: if it does not fit.
-        """
+        """The kernel of a problem, from its Jacobian, held or made again block by block."""
         jacobian = problem.jacobian
-        if isinstance(jacobian, NetworkJacobian):
-            raise ValueError(  # noqa: TRY004  (a size, not a type, is wrong)
-                f"{jacobian.samples} samples × {jacobian.outputs} classes × {jacobian.size} "
-                "parameters are too many to hold; lower train_per_class for this experiment."
-            )
         target = problem.residual_target().double()
+        if isinstance(jacobian, NetworkJacobian):
+            memory = budget(jacobian.base.device)
+            with progress(jacobian.samples, "Gram matrix", "sample") as bar:
+                gram = tangent_kernel(
+                    jacobian.linearized, jacobian.images, memory=memory, progress=bar.update
+                )
+            return cls(gram, target, problem)
         return cls(_product(jacobian, jacobian).double(), target, problem)
 
     def cross(self, split: Split, batch: int = 32) -> Tensor:
         """``K_tX`` between another split and the training samples, MC × NC, block by block."""
+        jacobian = self._problem.jacobian
         if self._problem.method.trained == "head":
-            return _product(self._problem.jacobian_of(split), self._problem.jacobian).double()
+            return _product(self._problem.jacobian_of(split), jacobian).double()
+        if isinstance(jacobian, NetworkJacobian):
+            memory = budget(jacobian.base.device)
+            with progress(len(split), "Gram matrix with validation", "sample") as bar:
+                return tangent_kernel(
+                    jacobian.linearized,
+                    split.images,
+                    jacobian.images,
+                    memory=memory,
+                    progress=bar.update,
+                )
         linearized = Linearized(self._problem.network)
         blocks = []
         for images in split.images.split(batch):
             rows = linearized.jacobian(images)
             others = DenseJacobian(rows, rows.new_zeros(rows.shape[:2]))
-            blocks.append(_product(others, self._problem.jacobian))
+            blocks.append(_product(others, jacobian))
         return torch.cat(blocks).double()
 
 

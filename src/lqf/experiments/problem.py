@@ -311,6 +311,19 @@ class LinearProblem:
             )
         return self._preconditioners[damping]
 
+    def factors(self, damping: float) -> Curvature:
+        """What `preconditioner` is made of: Kronecker factors and corrected eigenvalues.
+
+        Raises:
+            RuntimeError: if the preconditioner was made without them.
+        """
+        self.preconditioner(damping)
+        if self._lender is not None:
+            return self._lender.factors(damping)
+        if self._factors is None:
+            raise RuntimeError("a preconditioner was made without Kronecker factors.")
+        return self._factors
+
     def _curvature(self, probes: ProbeCount) -> Curvature:
         network, inputs = self.network, self._inputs(self.train)
         if self._compute.curvature == "fp64":

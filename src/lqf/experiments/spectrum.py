@@ -1,7 +1,8 @@
 """Eigenvalues of the Gauss–Newton matrix before and after non-linear fine-tuning (Figure 3).
 
 The matrix is G = (1/N) Σ JᵀJ on a fixed subset of the training images, in evaluation mode with
-batch norm folded; its non-zero eigenvalues are those of the Gram matrix JJᵀ/N, computed densely.
+batch norm folded; its non-zero eigenvalues are those of the Gram matrix JJᵀ/N, computed densely,
+from a Jacobian that is held or, where it is too large, made again block by block.
 """
 
 from __future__ import annotations
@@ -9,22 +10,27 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
+from lqf.checkpoint import Points
+from lqf.experiments import problem as problems
+from lqf.experiments.budget import budget, gigabytes
 from lqf.experiments.grid import grid_points
 from lqf.experiments.problem import NonlinearProblem
 from lqf.experiments.rows import Row, fit_grid
 from lqf.experiments.task import Settings, load_task
 from lqf.experiments.train import problem_of
-from lqf.linear import DenseJacobian, Linearized
+from lqf.linear import DenseJacobian, Linearized, block_samples, tangent_kernel
 from lqf.method import get
 from lqf.networks import fold_batch_norm
+from lqf.run import progress
 from lqf.spectrum import condition_number, gram_eigenvalues, rank_kept
 
 log = logging.getLogger(__name__)
 
 COLUMNS = (  # noqa: SIM905  (reads better as words)
-    "dataset seed phase index eigenvalue rank_kept n_samples condition_number cutoff test_err"
+    "dataset seed phase index eigenvalue rank_kept n_samples condition_number cutoff test_err gram"
 ).split()
 
 
@@ -61,10 +67,12 @@ def spectrum(dataset: str, seed: int, data: Path, weights: Path, settings: Setti
     images = task.train.images[: experiment["samples"]]
     start = problem.network
     result: list[Row] = []
+    _refuse_large(len(images) * task.classes, task.classes, images.device)
+    known = Points(f"{title}, eigenvalues")
     for phase, network in (("init", start), ("end", trained)):
         if network is None:
             raise TypeError("the fit of a non-linear method holds its network.")
-        values = _eigenvalues(network, images)
+        values, way = _known_eigenvalues(known, phase, network, images)
         kappa = condition_number(values, experiment["cutoff"])
         log.info("%s: kappa = %.4g at cutoff %g", phase, kappa, experiment["cutoff"])
         result += [
@@ -79,13 +87,59 @@ def spectrum(dataset: str, seed: int, data: Path, weights: Path, settings: Setti
                 "condition_number": kappa,
                 "cutoff": experiment["cutoff"],
                 "test_err": rows[selected[0]]["test_err"] if phase == "end" else None,
+                "gram": way,
             }
             for index, value in enumerate(values)
         ]
     return result
 
 
-def _eigenvalues(network: nn.Module, images: Tensor) -> Tensor:
+def _refuse_large(rows: int, classes: int, place: torch.device) -> None:
+    """The eigenvalues of an NC × NC matrix need three of them in float64.
+
+    Raises:
+        ValueError: if that is more than a job may plan with.
+    """
+    allowed = budget(place)
+    needed = 3 * 8 * rows**2
+    if needed > allowed:
+        most = int((allowed / 24) ** 0.5) // classes
+        raise ValueError(
+            f"experiments.spectrum.samples is {rows // classes}, whose Gram matrix with {classes} "
+            f"classes needs {gigabytes(needed)}, of which there are {gigabytes(allowed)}: at most "
+            f"{most} samples fit."
+        )
+
+
+def _known_eigenvalues(
+    known: Points, phase: str, network: nn.Module, images: Tensor
+) -> tuple[Tensor, str]:
+    """Eigenvalues of G, and how its Gram matrix was computed; from before an interruption."""
+    found = known.get(phase)
+    if found is None:
+        values, way = _eigenvalues(network, images, phase)
+        found = {"values": values.tolist(), "gram": way}
+        known.put(phase, found)
+    return torch.tensor(found["values"], dtype=torch.float64), found["gram"]
+
+
+def _eigenvalues(network: nn.Module, images: Tensor, phase: str) -> tuple[Tensor, str]:
     linearized = Linearized(fold_batch_norm(network))
-    jacobian = DenseJacobian(linearized.jacobian(images), linearized.outputs(images))
-    return gram_eigenvalues(jacobian.gram(), len(images))
+    base = linearized.outputs(images)
+    needed = base.numel() * linearized.layout.size * base.element_size()
+    if needed <= min(problems.DENSE_BYTES, budget(images.device)):
+        gram = DenseJacobian(linearized.jacobian(images), base).gram()
+        return gram_eigenvalues(gram, len(images)), "held"
+    memory = budget(images.device)
+    size = block_samples(linearized, base.shape[1], base, memory)
+    way = "blocks" if size else "columns"
+    log.info(
+        "the Jacobian of %d samples would take %s, of %s: its Gram matrix is computed by %s",
+        len(images),
+        gigabytes(needed),
+        gigabytes(memory),
+        f"blocks of {size} samples" if size else "columns",
+    )
+    with progress(len(images), f"Gram matrix, {phase}", "sample") as bar:
+        gram = tangent_kernel(linearized, images, memory=memory, progress=bar.update)
+    return gram_eigenvalues(gram, len(images)), way

@@ -11,6 +11,7 @@ from lqf.linear.jacobian import (
 )
 from lqf.linear.layout import Layout
 from lqf.linear.linearized import Linearized
+from lqf.linear.tangent_kernel import block_samples, tangent_kernel
 
 __all__ = [
     "AugmentedFeatureJacobian",
@@ -23,4 +24,6 @@ __all__ = [
     "Linearized",
     "NetworkJacobian",
     "RowSpace",
+    "block_samples",
+    "tangent_kernel",
 ]

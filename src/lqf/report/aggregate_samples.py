@@ -17,6 +17,9 @@ from lqf.report.statistics import spearman, standard_deviation, t_interval
 SCORES = ("fsi_eq8", "fsi_kfac", "leverage", "loo_error")
 """Scores whose rank correlation with the exact one is reported."""
 
+_MADE = ("scored_by", "retrained_by")
+"""Columns of removal.csv that say which score ordered removal, and what found the models left."""
+
 _LARGEST_PICTURE = 96
 
 
@@ -96,20 +99,23 @@ def informativeness(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -
         seeds: Seeds, where the section has none.
 
     Returns:
-        File name -> rows; rank 1 is the most informative sample by the exact score.
+        File name -> rows; rank 1 is the most informative sample by the score that ordered removal:
+        the exact one, unless the problem was too large for it (column `scored_by`).
     """
     columns = "index row label class fsi_exact fsi_eq8 fsi_kfac leverage loo_error"
     scores = _read(runs, "informativeness", section, seeds, "scores.csv", columns)
-    scores["rank"] = (
-        scores.groupby("seed")["fsi_exact"].rank(ascending=False, method="first").astype(int)
-    )
+    own = scores["fsi_exact"]
+    if own.isna().all() and "fsi_compressed" in scores.columns:
+        own = scores["fsi_compressed"]
+    ranks = own.groupby(scores["seed"]).rank(ascending=False, method="first")
+    scores["rank"] = ranks.astype(int)
     scores = scores.sort_values(["seed", "rank"], ignore_index=True)
     correlations = [
         {
             "dataset": section["dataset"],
             "seed": seed,
             "score": score,
-            "spearman": spearman(rows[score], rows["fsi_exact"]),
+            "spearman": _correlation(rows, score),
             "n_samples": len(rows),
         }
         for seed, rows in scores.groupby("seed", sort=True)
@@ -134,6 +140,7 @@ def informativeness(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -
                 "acc_low": acc.low,
                 "acc_high": acc.high,
                 "n_seeds": acc.n,
+                **{name: rows[name].iloc[0] for name in _MADE if name in rows.columns},
             }
         )
     order = {"removal": ("most", "least", "random"), "schedule": ("one_shot", "iterative")}
@@ -144,6 +151,13 @@ def informativeness(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -
         "removal.csv": order_by(pd.DataFrame(means), **order),
         "removal_runs.csv": order_by(removal[kept], **order),
     }
+
+
+def _correlation(rows: pd.DataFrame, score: str) -> float:
+    """Rank correlation with the exact score; NaN where either was not computed."""
+    if rows[score].isna().any() or rows["fsi_exact"].isna().any():
+        return float("nan")
+    return spearman(rows[score], rows["fsi_exact"])
 
 
 def save_images(scores: pd.DataFrame, shown: int, data: Path, output: Path) -> None:

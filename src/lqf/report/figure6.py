@@ -37,6 +37,8 @@ def data(results: Path) -> pd.DataFrame:
     sheet = mpl_image.imread(results / "informative_images.png")
     shown = sheet.shape[1] * 2 // sheet.shape[0]
     columns = ["row", "label", "class", "rank", "fsi_exact", "fsi_eq8", "fsi_kfac"]
+    if scores["fsi_exact"].isna().all():
+        columns.append("fsi_compressed")
     ends = {"most": scores.head(shown), "least": scores.tail(shown)[::-1]}
     samples = [end[columns].assign(panel="sample", removal=name) for name, end in ends.items()]
     return pd.concat([curve, *samples], ignore_index=True)

@@ -96,7 +96,10 @@ def rank_correlation(results: Results, score: str) -> Estimate:
         NotTested: The score was not computed.
     """
     rows = results.frame("informativeness_correlation.csv")
-    values = rows.loc[rows["score"] == score, "spearman"].dropna()
-    if values.empty:
+    own = rows[rows["score"] == score]
+    if own.empty:
         raise NotTested(f"there is no score {score}")
+    values = own["spearman"].dropna()
+    if values.empty:
+        raise NotTested(f"{score} or the exact score was not measured at this size")
     return t_interval(values)

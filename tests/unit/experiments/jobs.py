@@ -78,16 +78,16 @@ def arguments(command: str, world: Path, output: Path, settings: dict[str, Any])
     return [*line, "--settings", json.dumps({**SETTINGS, **settings})]
 
 
-def job(line: list[str], seconds: float = 0.0) -> int:
-    """Run a job in this process, keeping a state every so many seconds."""
-    os.environ["LQF_CHECKPOINT_SECONDS"] = str(seconds)
+def job(line: list[str], seconds: float = 3600.0, memory: str = "") -> int:
+    """Run a job in this process, with a state every so many seconds and so many GB of memory."""
+    os.environ["LQF_CHECKPOINT_SECONDS"], os.environ["LQF_MEMORY"] = str(seconds), memory
     os.environ["LQF_DEVICE"] = "cpu"
     # As at paper scale: no Jacobian is held, no Gram matrix is decomposed.
     problem.DENSE_BYTES = 0
     return cli.main(line)
 
 
-def _killed(line: list[str], number: int, after: int) -> None:
+def _killed(line: list[str], number: int, after: int, memory: str) -> None:
     """Run a job that sends itself a signal at its n-th safe point, before a state is kept there.
 
     SIGKILL finds the states of the points before. SIGTERM, with states hours apart, finds none, so
@@ -113,16 +113,16 @@ def _killed(line: list[str], number: int, after: int) -> None:
 
     if number == signal.SIGKILL:
         kind.keep = counted_keep  # type: ignore[method-assign]
-        raise SystemExit(job(line, 0.0))
+        raise SystemExit(job(line, 0.0, memory))
     kind.offer = counted_offer  # type: ignore[method-assign]
-    raise SystemExit(job(line, 3600.0))
+    raise SystemExit(job(line, 3600.0, memory))
 
 
-def kill(line: list[str], number: int, after: int) -> int:
+def kill(line: list[str], number: int, after: int, memory: str = "") -> int:
     """Run a job in a process of its own that is ended by a signal; returns its exit code."""
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__, "lqf.experiments.online", "lqf.experiments.train"])
-    process = context.Process(target=_killed, args=(line, number, after))
+    process = context.Process(target=_killed, args=(line, number, after, memory))
     process.start()
     process.join(60)
     assert process.exitcode is not None

@@ -21,6 +21,9 @@ TRAINING = {
     "kfac_sgd": {"rates": [0.5], "weight_decays": [1e-3], "damping": 1e-2, **SGD},
     "pcg": {"weight_decays": [1e-2], "damping": 1e-2, "tolerance": 1e-6, "max_passes": 12},
 }  # fmt: skip
+SPECTRUM = {"training": TRAINING, "experiment": {"samples": 4, "cutoff": 1e-6}}
+#: GB of which a quarter is too little for the Gram matrix of 18 samples, and enough for 64 coordinates.
+LITTLE = "0.00055"
 ONLINE = {"steps": 3, "per_step": 6, "max_epochs": 4, "stop_error": 30.0, "patience": 2}
 
 
@@ -42,7 +45,7 @@ def whole(world: Path) -> Whole:
     @functools.cache
     def run(name: str) -> list[dict[str, str]]:
         output = world / name
-        assert jobs.job(line_of(name, world, output), 3600) == 0
+        assert jobs.job(line_of(name, world, output)) == 0
         return jobs.numbers(output / "metrics.csv")
 
     return run
@@ -51,8 +54,8 @@ def whole(world: Path) -> Whole:
 @pytest.fixture(autouse=True)
 def _unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `jobs.job` sets in this process."""
-    monkeypatch.setenv("LQF_CHECKPOINT_SECONDS", "0")
-    monkeypatch.setenv("LQF_DEVICE", "cpu")
+    for name in ("LQF_CHECKPOINT_SECONDS", "LQF_DEVICE", "LQF_MEMORY"):
+        monkeypatch.setenv(name, "")
     monkeypatch.setattr(problem, "DENSE_BYTES", problem.DENSE_BYTES)
 
 
@@ -68,6 +71,69 @@ def line_of(name: str, world: Path, output: Path) -> list[str]:
     return jobs.arguments(command, world, output, settings)
 
 
+def informative(world: Path, output: Path) -> list[str]:
+    training = {"pcg": {**TRAINING["pcg"], "max_passes": 6}}
+    settings = {"training": training, "experiment": {"removals": [0, 2]}}
+    return jobs.arguments("informativeness", world, output, settings)
+
+
+# Safe points: where a job keeps nothing but its results, those do not count.
+@pytest.mark.parametrize(
+    ("memory", "number", "after"),
+    [("", signal.SIGKILL, 1), (LITTLE, signal.SIGKILL, 30), (LITTLE, signal.SIGTERM, 40)],
+)
+def test_informativeness(
+    memory: str,
+    number: signal.Signals,
+    after: int,
+    world: Path,
+    tmp_path: Path,
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert jobs.job(informative(world, whole), memory=memory) == 0
+
+    code = jobs.kill(informative(world, parts), number, after, memory)
+
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 143)
+    assert jobs.job(informative(world, parts), memory=memory) == 0
+    scores, removal = jobs.numbers(parts / "scores.csv"), jobs.numbers(parts / "removal.csv")
+    assert scores == jobs.numbers(whole / "scores.csv")
+    assert removal == jobs.numbers(whole / "removal.csv")
+    assert {row["scored_by"] for row in scores} == {"fsi_compressed" if memory else "fsi_exact"}
+    assert {row["retrained_by"] for row in removal} == {"pcg" if memory else "dual"}
+    assert all(bool(row["fsi_exact"]) != bool(memory) for row in scores)
+
+
+def test_spectrum_by_blocks_and_by_columns(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found: dict[str, list[dict[str, str]]] = {}
+    # 4 samples × 3 classes × 77587 parameters; the Gram matrix takes 3.5 kB.
+    for way, memory in (("blocks", "0.016"), ("columns", "0.0001")):
+        line = jobs.arguments("spectrum", world, tmp_path / way, {**SPECTRUM})
+        assert jobs.job(line, memory=memory) == 0
+        found[way] = jobs.numbers(tmp_path / way / "metrics.csv")
+        assert {row["gram"] for row in found[way]} == {way}
+    for one, other in zip(found["blocks"], found["columns"], strict=True):
+        assert float(one["eigenvalue"]) == pytest.approx(float(other["eigenvalue"]), rel=1e-3)
+
+    line = jobs.arguments("spectrum", world, tmp_path / "none", {**SPECTRUM})
+    assert jobs.job(line, memory="0.00001") == 1
+    assert "at most 3 samples fit" in capsys.readouterr().err
+
+
+def test_spectrum_goes_on(world: Path, tmp_path: Path) -> None:
+    whole = jobs.arguments("spectrum", world, tmp_path / "whole", {**SPECTRUM})
+    assert jobs.job(whole) == 0
+    parts = jobs.arguments("spectrum", world, tmp_path / "parts", {**SPECTRUM})
+
+    assert jobs.kill(parts, signal.SIGKILL, 20) == -signal.SIGKILL
+    assert jobs.job(parts) == 0
+
+    files = [tmp_path / name / "metrics.csv" for name in ("whole", "parts")]
+    assert jobs.numbers(files[0]) == jobs.numbers(files[1])
+
+
 def test_online_goes_on_without_its_warm_start(
     world: Path, whole: Whole, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -77,7 +143,7 @@ def test_online_goes_on_without_its_warm_start(
     content[-1] ^= 1
     warm.write_bytes(content)
 
-    assert jobs.job(line_of("online linear", world, tmp_path), 3600) == 0
+    assert jobs.job(line_of("online linear", world, tmp_path)) == 0
 
     assert "warm_start.safetensors is damaged" in caplog.text
     assert jobs.numbers(tmp_path / "metrics.csv") == whole("online linear")
@@ -115,7 +181,7 @@ def test_a_killed_job_ends_with_the_numbers_of_a_whole_one(
     assert code == (-signal.SIGKILL if number == signal.SIGKILL else 143)
     assert "point.safetensors" in jobs.kept_files(tmp_path)
     with caplog.at_level("INFO"):
-        assert jobs.job(line, 3600) == 0
+        assert jobs.job(line) == 0
     assert "goes on from a state" in caplog.text
     assert jobs.numbers(tmp_path / "metrics.csv") == whole(name)
     assert jobs.kept_files(tmp_path) == []
