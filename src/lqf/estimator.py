@@ -8,41 +8,38 @@ sample on the model is known.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
+from lqf.fitted import stored
+from lqf.fitted.calibration import choose_temperature
 from lqf.fitted.exact import ExactOptimum, fits
-from lqf.fitted.inputs import check_classes, images_only, read_images, read_samples, trial_outputs
+from lqf.fitted.inputs import (
+    check_classes,
+    check_independence,
+    images_only,
+    read_images,
+    read_samples,
+    trial_outputs,
+)
 from lqf.fitted.iterative import IterativeOptimum
 from lqf.fitted.optimum import Certificate, Optimum, Problem, full_precision, in_batches
-from lqf.fitted.prepare import calibrate_pooling, check_parameters, prepare_network
+from lqf.fitted.options import check_options, choose_device
+from lqf.fitted.prepare import calibrate_pooling, check_parameters
+from lqf.fitted.start import start_network, trained_names
 from lqf.influence import DualRidge, LeaveOneOut
 from lqf.influence.forgetting import checked_index
 from lqf.linear import Linearized
+from lqf.solve import RidgeChoice
 
-_FORMAT = "lqf-1"
-_SAVED = [
-    "classes",
-    "head",
-    "activation",
-    "slope",
-    "pooling",
-    "target_scale",
-    "ridge",
-    "tolerance",
-    "max_passes",
-    "seed",
-]
+# Options that a file does not hold: the network is known by its name and its weights.
+_UNSAVED = ("network", "device")
 
 
 class LQF(BaseEstimator):
@@ -50,7 +47,12 @@ class LQF(BaseEstimator):
 
     Small problems (N·C ≤ 4096 rows of J within 1 GiB) are solved directly in the dual, and every
     question about samples is answered exactly.  Larger ones are solved by conjugate gradients with
-    Kronecker factors to a stated residual; their scores are approximations and say so.
+    Kronecker factors to a stated residual; their scores are approximations, and say so in the log
+    and in `exact_`.
+
+    >>> model = LQF("resnet18", classes=37).fit((images, labels))  # doctest: +SKIP
+    >>> print(model.certificate_)  # doctest: +SKIP
+    >>> model.predict(test_images)  # doctest: +SKIP
 
     Args:
         network: a torchvision name (with its ImageNet weights) or any module from images to
@@ -62,25 +64,39 @@ class LQF(BaseEstimator):
         slope: slope of the leaky ReLU.
         pooling: ``average`` (the network's own) or ``covariance`` (LQF §4.2; networks that average a map).
         target_scale: α.
-        ridge: μ > 0, or how to choose it: ``loo`` (leave-one-out) or ``gcv``.
+        ridge: μ > 0, or how to choose it: ``loo`` (leave-one-out) or ``gcv`` (generalised
+            cross-validation, which also stands for ``loo`` in problems solved iteratively).
         tolerance: relative residual at which the solution is accepted.
-        max_passes: budget of the iterative solver, in passes over the data.
-        seed: of the head and everything random.
-        device: ``auto`` (a GPU if there is one), or a torch device.
+        max_passes: budget of the iterative solver, in passes over the data; includes those in which
+            μ is chosen.
+        fold_batch_norm: put each batch norm into the convolution before it, which gives the same
+            outputs at w0 with fewer parameters, so that ‖w − w0‖² is measured in other
+            coordinates; faster, and better preconditioned.  None folds unless head and activation
+            leave the network exactly as it is.
+        seed: of the head and everything random; torch's own generator is not touched.
+        device: ``auto`` (CUDA's current device if there is one), or a torch device.
 
     Attributes:
         network_: the network at w0 that is linearised.
         delta_: δ = w − w0, P.
         mu_: μ.
+        ridge_choice_: the candidates and scores μ was chosen from; None where it was given.
         certificate_: residual, passes, seconds, and whether the tolerance was met.
+        exact_: whether answers about samples are exact.
+        temperature_: T of `predict_proba`.
         classes_: 0 … C−1.
     """
 
     network_: nn.Module
     delta_: Tensor
     mu_: float
+    ridge_choice_: RidgeChoice | None
     certificate_: Certificate
+    exact_: bool
     classes_: Tensor
+    _optimum: Optimum | None
+    _temperature: float | None
+    _frozen: list[str]
 
     def __init__(
         self,
@@ -95,6 +111,7 @@ class LQF(BaseEstimator):
         ridge: float | str = "loo",
         tolerance: float = 1e-3,
         max_passes: int = 50,
+        fold_batch_norm: bool | None = None,
         seed: int = 0,
         device: str | torch.device = "auto",
     ) -> None:
@@ -108,6 +125,7 @@ class LQF(BaseEstimator):
         self.ridge = ridge
         self.tolerance = tolerance
         self.max_passes = max_passes
+        self.fold_batch_norm = fold_batch_norm
         self.seed = seed
         self.device = device
 
@@ -124,23 +142,25 @@ class LQF(BaseEstimator):
         Raises:
             ValueError: if an option, the network or the data cannot be used; says which and why.
         """
-        self._check_options()
+        check_options(self.get_params(deep=False))
         images, marks = read_samples(train if labels is None else (train, labels), self.classes)
         check_classes(marks)
-        device = self._device()
+        device = choose_device(self.device)
         with full_precision(device):
-            network = self._prepared().to(device)
+            network, frozen = start_network(self.network, self.get_params(deep=False))
+            network = network.to(device)
             check_parameters(network)
-            images, marks = images.to(device, _dtype(network)), marks.to(device)
+            images, marks = _plain(images, device, _dtype(network)), marks.to(device)
             calibrate_pooling(network, images)
             trial_outputs(network, images, self.classes)
-            linearized = Linearized(network, _trained(network))
+            check_independence(network, images)
+            linearized = Linearized(network, trained_names(network, images))
             problem = self._problem(linearized, images, marks)
             size, itemsize = linearized.layout.size, images.element_size()
-            kind = (
+            kind: type[ExactOptimum | IterativeOptimum] = (
                 ExactOptimum if fits(len(marks), self.classes, size, itemsize) else IterativeOptimum
             )
-            self._take(kind.fit(problem, self.ridge))
+            self._take(kind.fit(problem, self.ridge), frozen)
         return self
 
     def decision_function(self, images: Any) -> Tensor:
@@ -170,7 +190,11 @@ class LQF(BaseEstimator):
         return self.decision_function(images).argmax(1)
 
     def predict_proba(self, images: Any) -> Tensor:
-        """Softmax of the outputs; a ranking of classes, not calibrated (they fit αy, not logits).
+        """``softmax(f(x)/T)`` with one temperature T, chosen on leave-one-out outputs.
+
+        The squared loss fits αy and not logits, so the outputs' own softmax is far too sure.  T is
+        the temperature under which the training labels are likeliest where each is predicted
+        without its own sample; no validation set is used.  It is found at the first call.
 
         Args:
             images: M × 3 × H × W.
@@ -178,7 +202,34 @@ class LQF(BaseEstimator):
         Returns:
             M × C, rows sum to one.
         """
-        return self.decision_function(images).softmax(1)
+        return (self.decision_function(images) / self.temperature_).softmax(1)
+
+    @property
+    def temperature_(self) -> float:
+        """T of `predict_proba`, in the unit of the outputs."""
+        self._fitted()
+        if self._temperature is None:
+            outputs = self.leave_one_out().outputs
+            labels = self._optimum_with_data().problem.labels
+            self._temperature = choose_temperature(outputs, labels, self.target_scale)
+        return self._temperature
+
+    def predictive_covariance(self, images: Any) -> Tensor:
+        """``J(x) A⁻¹ J(x)ᵀ`` with ``A = JᵀJ + μI``: how little the training set says about x.
+
+        Under independent noise of variance σ² in the targets and the prior ``δ ~ N(0, σ²/μ I)``,
+        σ² times this is the posterior covariance of f(x).
+
+        Args:
+            images: M × 3 × H × W, or a pair or Dataset whose labels are not used.
+
+        Returns:
+            M × C × C, symmetric and positive semi-definite, float64.
+        """
+        optimum = self._optimum_with_data()
+        pictures = self._images_of(images)
+        with full_precision(pictures.device):
+            return optimum.predictive_covariance(pictures)
 
     def score(self, test: Any, labels: Any = None) -> float:
         """Accuracy, between 0 and 1 as in scikit-learn.
@@ -239,8 +290,8 @@ class LQF(BaseEstimator):
             indices: positions in the training set, each once.
 
         Returns:
-            A new model; this one is untouched.  Its ``certificate_`` compares the passes it took
-            with those of the fit.
+            A new model; this one is untouched.  Its ``certificate_`` states the passes and seconds
+            it took beside those of the fit.
         """
         optimum = self._optimum_with_data()
         labels = optimum.problem.labels
@@ -289,23 +340,25 @@ class LQF(BaseEstimator):
         optimum = self._optimum if training_set else None
         if optimum is not None:
             tensors["images"], tensors["labels"] = optimum.problem.images, optimum.problem.labels
+        elif self._optimum is not None:
+            self.temperature_  # noqa: B018  (it could not be found without the training set)
         if isinstance(optimum, ExactOptimum):
             tensors["gram"], tensors["base"] = optimum.solution.gram, optimum.base
-        options = {key: getattr(self, key) for key in _SAVED}
-        metadata = {
-            "format": _FORMAT,
-            "options": json.dumps(options, sort_keys=True),
-            "network": self.network if isinstance(self.network, str) else "",
-            "mu": repr(self.mu_),
-            "certificate": json.dumps(asdict(self.certificate_), sort_keys=True),
+        choice = self.ridge_choice_
+        if choice is not None:
+            tensors["mus"], tensors["scores"] = choice.mus, choice.scores
+        about = {
+            "options": {k: v for k, v in self.get_params(deep=False).items() if k not in _UNSAVED},
+            "network": self.network if isinstance(self.network, str) else None,
+            "frozen": self._frozen,
+            "trained": self._linearized.layout.names,
+            "mu": self.mu_,
+            "at_edge": None if choice is None else choice.at_edge,
+            "temperature": self._temperature,
+            "exact": self.exact_,
+            "certificate": asdict(self.certificate_),
         }
-        temporary = Path(f"{os.fspath(path)}.{os.getpid()}.partial")
-        try:
-            plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-            save_file(plain, temporary, metadata)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        stored.write(path, tensors, about)
 
     @classmethod
     def load(
@@ -329,38 +382,31 @@ class LQF(BaseEstimator):
         Raises:
             ValueError: if the file is no saved model, or the network is missing or another one.
         """
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
-                raise ValueError(
-                    f"{os.fspath(path)} is no model of format {_FORMAT}; write it with LQF.save."
-                )
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        if network is None and not metadata["network"]:
+        tensors, about = stored.read(path)
+        if network is None and about["network"] is None:
             raise ValueError(
                 f"{os.fspath(path)} was fitted on a module, whose code is not in the file; give a "
                 "module of the same architecture: LQF.load(path, network)."
             )
-        source: str | nn.Module = metadata["network"] if network is None else network
-        model = cls(source, device=device, **json.loads(metadata["options"]))
-        at = model._device()
-        weights = {k.removeprefix("network/"): v for k, v in tensors.items() if "network/" in k}
-        dtype = next(v.dtype for v in weights.values() if v.dtype.is_floating_point)
-        prepared = model._prepared(pretrained=False).to(at, dtype)
-        try:
-            prepared.load_state_dict(weights)
-        except RuntimeError as error:
-            raise ValueError(
-                f"the network given is not the one saved in {os.fspath(path)}: "
-                f"{str(error).splitlines()[-1].strip()}"
-            ) from error
-        model.network_ = prepared
-        model._linearized = Linearized(model.network_, _trained(model.network_))
-        model.delta_ = tensors["delta"].to(at)
-        model.mu_ = float(metadata["mu"])
-        model.certificate_ = Certificate(**json.loads(metadata["certificate"]))
-        model.classes_ = torch.arange(model.classes)
-        model._optimum = model._restored({k: v.to(at) for k, v in tensors.items()})
+        model = cls(network or about["network"], device=device, **about["options"])
+        at = choose_device(device)
+        options = model.get_params(deep=False)
+        start, frozen = start_network(
+            model.network, options, pretrained=False, frozen=about["frozen"]
+        )
+        weights = (v for k, v in tensors.items() if k.startswith("network/"))
+        start = start.to(next(v.dtype for v in weights if v.is_floating_point()))
+        stored.restore_weights(start, tensors, path)
+        tensors = {k: v.to(at) for k, v in tensors.items()}
+        certificate, choice = Certificate(**about["certificate"]), None
+        if "mus" in tensors:
+            curve = (tensors["mus"].cpu(), tensors["scores"].cpu())
+            choice = RidgeChoice(about["mu"], *curve, about["at_edge"])
+        linearized = Linearized(start.to(at), about["trained"])
+        model._show(linearized, tensors["delta"], about["mu"], certificate, choice)
+        model.exact_, model._frozen = about["exact"], frozen
+        model._temperature = about["temperature"]
+        model._optimum = model._restored(tensors)
         return model
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -375,23 +421,38 @@ class LQF(BaseEstimator):
         if "images" not in tensors:
             return None
         problem = self._problem(self._linearized, tensors["images"], tensors["labels"])
+        certificate, choice = self.certificate_, self.ridge_choice_
         if "gram" not in tensors:
-            return IterativeOptimum(problem, self.mu_, self.delta_, self.certificate_)
+            return IterativeOptimum(problem, self.mu_, self.delta_, certificate, choice=choice)
         target = problem.residual_target(tensors["base"].double())
         solution = DualRidge(tensors["gram"], target, self.mu_)
-        return ExactOptimum(problem, solution, tensors["base"], self.delta_, self.certificate_)
+        return ExactOptimum(
+            problem, solution, tensors["base"], self.delta_, certificate, choice=choice
+        )
 
-    def _take(self, optimum: Optimum) -> None:
-        self._optimum: Optimum | None = optimum
-        self._linearized = optimum.problem.linearized
-        self.network_ = self._linearized.network
-        self.delta_, self.mu_ = optimum.delta, optimum.mu
-        self.certificate_ = optimum.certificate
-        self.classes_ = torch.arange(self.classes)
+    def _show(
+        self,
+        linearized: Linearized,
+        delta: Tensor,
+        mu: float,
+        certificate: Certificate,
+        choice: RidgeChoice | None,
+    ) -> None:
+        self._linearized, self.network_ = linearized, linearized.network
+        self.delta_, self.mu_, self.ridge_choice_ = delta, mu, choice
+        self.certificate_, self.classes_ = certificate, torch.arange(self.classes)
+
+    def _take(self, optimum: Optimum, frozen: list[str]) -> None:
+        self._optimum = optimum
+        self._frozen = frozen
+        self._temperature = None
+        self.exact_ = isinstance(optimum, ExactOptimum)
+        problem, delta = optimum.problem, optimum.delta
+        self._show(problem.linearized, delta, optimum.mu, optimum.certificate, optimum.choice)
 
     def _copy_with(self, optimum: Optimum) -> LQF:
         other = type(self)(**self.get_params(deep=False))
-        other._take(optimum)
+        other._take(optimum, self._frozen)
         return other
 
     def _problem(self, linearized: Linearized, images: Tensor, labels: Tensor) -> Problem:
@@ -405,39 +466,6 @@ class LQF(BaseEstimator):
             self.max_passes,
             self.seed,
         )
-
-    def _prepared(self, pretrained: bool = True) -> nn.Module:
-        return prepare_network(
-            self.network,
-            self.classes,
-            head=self.head,
-            activation=self.activation,
-            slope=self.slope,
-            pooling=self.pooling,
-            seed=self.seed,
-            pretrained=pretrained,
-        )
-
-    def _check_options(self) -> None:
-        if not isinstance(self.classes, int) or self.classes < 2:
-            raise ValueError(f"classes is {self.classes!r}; it must be an integer of at least 2.")
-        for name, value in (("target_scale", self.target_scale), ("slope", self.slope)):
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name} is {value!r}; it must be a finite positive number.")
-        chosen = self.ridge in ("loo", "gcv")
-        if not chosen and (isinstance(self.ridge, str) or not 0 < self.ridge < float("inf")):
-            raise ValueError(
-                f"ridge is {self.ridge!r}; it must be 'loo', 'gcv' or a finite mu > 0."
-            )
-        if not 0 < self.tolerance < 1:
-            raise ValueError(f"tolerance is {self.tolerance!r}; it must be between 0 and 1.")
-        if self.max_passes < 3:
-            raise ValueError(f"max_passes is {self.max_passes!r}; it must be at least 3.")
-
-    def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
 
     def _fitted(self) -> Linearized:
         if not self.__sklearn_is_fitted__():
@@ -454,7 +482,7 @@ class LQF(BaseEstimator):
         return self._optimum
 
     def _images(self, images: Any) -> Tensor:
-        pictures = read_images(images).to(self.delta_.device, _dtype(self.network_))
+        pictures = _plain(read_images(images), self.delta_.device, _dtype(self.network_))
         trial_outputs(self.network_, pictures, self.classes)
         return pictures
 
@@ -466,5 +494,8 @@ def _dtype(network: nn.Module) -> torch.dtype:
     return next(network.parameters()).dtype
 
 
-def _trained(network: nn.Module) -> list[str]:
-    return [name for name, p in network.named_parameters() if p.requires_grad]
+def _plain(images: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Images that can be differentiated through, whatever mode they were made in."""
+    images = images.to(device, dtype)
+    with torch.inference_mode(False):
+        return images.clone() if images.is_inference() else images

@@ -291,7 +291,7 @@ def test_load_refuses_what_it_cannot_restore(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"a": torch.zeros(1)}, tmp_path / "other")
-    with pytest.raises(ValueError, match="no model of format"):
+    with pytest.raises(ValueError, match="is no saved LQF"):
         LQF.load(tmp_path / "other")
 
 
@@ -316,7 +316,7 @@ def _with_nan(images):
         (lambda x, y: (_with_nan(x), y), "image 3 contains NaN"),
         (lambda x, y: (x[:0], y[:0]), "images is empty"),
         (lambda x, y: ((255 * x).to(torch.uint8), y), "images are torch.uint8"),
-        (lambda x, y: ("images", y), "a str was given where"),
+        (lambda x, y: ("images", y), "'images' was given where"),
     ],
 )
 def test_bad_data_is_refused_in_one_sentence(change, message):
@@ -400,3 +400,43 @@ def test_covariance_pooling_on_a_residual_network():
     assert isinstance(model.network_.pool, CovariancePooling)
     assert model.certificate_.met
     assert model.leave_one_out().outputs.shape == (14, C)
+
+
+def test_probabilities_are_calibrated_without_a_validation_set(kind):
+    g = torch.Generator().manual_seed(3)
+    labels = torch.arange(90) % C
+    images = torch.randn(90, 3, 8, 8, generator=g, dtype=torch.float64)
+    images[torch.arange(90), labels] += 0.3
+    model = make_model(tolerance=1e-6).fit(images[:60], labels[:60])
+    test, truth = images[60:], labels[60:]
+
+    def surprise(probabilities):
+        return -probabilities[torch.arange(30), truth].log().mean()
+
+    outputs = model.decision_function(test)
+    found = model.predict_proba(test)
+    assert surprise(found) < surprise(outputs.softmax(1))
+    torch.testing.assert_close(found, (outputs / model.temperature_).softmax(1))
+    assert torch.equal(found.argmax(1), model.predict(test))
+
+
+def test_predictive_covariance_equals_the_dense_one(kind):
+    images, labels = make_data()
+    test, _ = make_data(5, seed=1)
+    model = make_model().fit(images, labels)
+    found = model.predictive_covariance(test)
+    linearized = Linearized(model.network_)
+    J = linearized.jacobian(images).flatten(0, 1)
+    A = J.T @ J + 0.5 * torch.eye(J.shape[1], dtype=J.dtype)
+    rows = linearized.jacobian(test)
+    expected = rows @ torch.linalg.solve(A, rows.mT)
+    assert found.shape == (5, C, C)
+    if model.exact_:
+        close(found, expected)
+    else:
+        pair = torch.stack([found.diagonal(0, 1, 2).ravel(), expected.diagonal(0, 1, 2).ravel()])
+        assert torch.corrcoef(pair)[0, 1] > 0.9
+    assert torch.linalg.eigvalsh(found).min() >= 0
+    # The more is known, the less uncertain: seen images are less uncertain than new ones.
+    seen = model.predictive_covariance(images)
+    assert seen.diagonal(0, 1, 2).mean() < found.diagonal(0, 1, 2).mean()

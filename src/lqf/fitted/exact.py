@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -21,7 +22,10 @@ from lqf.influence import (
 )
 from lqf.influence.informativeness import mean_squared_response
 from lqf.linear import Linearized
-from lqf.solve import RidgePath
+from lqf.solve import RidgeChoice, RidgePath
+from lqf.solve.ridge_path import Criterion
+
+log = logging.getLogger(__name__)
 
 _COLUMNS = 2**16
 _BATCH = 32
@@ -55,6 +59,7 @@ class ExactOptimum:
         delta: δ, P, float64.
         certificate: the evidence for it.
         rows: J, N × C × P; None computes it when it is needed.
+        choice: how μ was chosen; None where it was given.
     """
 
     def __init__(
@@ -65,6 +70,7 @@ class ExactOptimum:
         delta: Tensor,
         certificate: Certificate,
         rows: Tensor | None = None,
+        choice: RidgeChoice | None = None,
     ) -> None:
         self.problem = problem
         self.solution = solution
@@ -72,6 +78,7 @@ class ExactOptimum:
         self.mu = solution.mu
         self.delta = delta
         self.certificate = certificate
+        self.choice = choice
         self._rows = rows
 
     @classmethod
@@ -90,9 +97,18 @@ class ExactOptimum:
         base = in_batches(problem.linearized, problem.images)
         target = problem.residual_target(base.double())
         gram = _product(rows.flatten(0, 1), rows.flatten(0, 1))
-        mu = choose_ridge(gram, target, ridge)
-        passes = problem.classes / 2
-        return _certified(problem, DualRidge(gram, target, mu), base, rows, (passes, passes), start)
+        choice = None
+        if isinstance(ridge, str):
+            criterion: Criterion = "gcv" if ridge == "gcv" else "loo"
+            choice = RidgePath(gram, target).choose(criterion=criterion)
+        mu = float(ridge) if choice is None else choice.mu
+        if choice is not None and choice.at_edge:
+            log.warning("mu = %.3g lies at the edge of what was searched", mu)
+        optimum = _certified(
+            problem, DualRidge(gram, target, mu), base, rows, problem.classes / 2, start, None
+        )
+        optimum.choice = choice
+        return optimum
 
     @property
     def rows(self) -> Tensor:
@@ -137,6 +153,26 @@ class ExactOptimum:
             total += count * mean_squared_response(self.solution, cross, left_out)
         return total / len(images)
 
+    def predictive_covariance(self, images: Tensor) -> Tensor:
+        """``J A⁻¹ Jᵀ = (K_tt − K_tX (K + μI)⁻¹ K_Xt)/μ`` of every image, exactly.
+
+        Args:
+            images: M × 3 × H × W.
+
+        Returns:
+            M × C × C, float64.
+        """
+        C, old = self.problem.classes, self.rows.flatten(0, 1)
+        parts = []
+        for part in _bar(images.split(_BATCH), "covariance"):
+            rows = self.problem.linearized.jacobian(part)
+            own = torch.stack([_product(row, row) for row in rows])
+            cross = _product(rows.flatten(0, 1), old)
+            half = torch.linalg.solve_triangular(self.solution.factor, cross.T, upper=False)
+            half = half.reshape(len(half), -1, C).permute(1, 2, 0)
+            parts.append((own - half @ half.mT) / self.mu)
+        return torch.cat(parts)
+
     def forget(self, index: Tensor) -> ExactOptimum:
         """The optimum without some samples: a block update, no pass through the network.
 
@@ -153,9 +189,8 @@ class ExactOptimum:
         problem = replace(
             self.problem, images=self.problem.images[stay], labels=self.problem.labels[stay]
         )
-        passes = (0.0, self.certificate.passes_of_fit)
         rows = self.rows[stay]
-        return _certified(problem, solution, self.base[stay], rows, passes, start)
+        return _certified(problem, solution, self.base[stay], rows, 0.0, start, self.certificate)
 
     def extend(self, images: Tensor, labels: Tensor) -> ExactOptimum:
         """The optimum with further samples: their rows of J, and a block update.
@@ -178,13 +213,10 @@ class ExactOptimum:
             images=torch.cat([self.problem.images, images]),
             labels=torch.cat([self.problem.labels, labels]),
         )
-        passes = (
-            self.problem.classes / 2 * len(images) / len(problem.images),
-            self.certificate.passes_of_fit,
-        )
+        passes = self.problem.classes / 2 * len(images) / len(problem.images)
         whole = torch.cat([self.base, base])
         rows = torch.cat([self.rows, fresh])
-        return _certified(problem, solution, whole, rows, passes, start)
+        return _certified(problem, solution, whole, rows, passes, start, self.certificate)
 
     def _cross(self, images: Tensor, what: str) -> Iterator[Tensor]:
         """``K_tX`` of a few images at a time.
@@ -192,26 +224,9 @@ class ExactOptimum:
         Yields:
             bC × NC, float64.
         """
-        parts = images.split(_BATCH)
         old = self.rows.flatten(0, 1)
-        for part in tqdm(parts, desc=what, disable=None, leave=False):
+        for part in _bar(images.split(_BATCH), what):
             yield _product(self.problem.linearized.jacobian(part).flatten(0, 1), old)
-
-
-def choose_ridge(gram: Tensor, target: Tensor, ridge: float | str) -> float:
-    """μ, given or chosen.
-
-    Args:
-        gram: K, NC × NC.
-        target: R, N × C.
-        ridge: μ, or ``loo`` or ``gcv``.
-
-    Returns:
-        μ.
-    """
-    if not isinstance(ridge, str):
-        return float(ridge)
-    return RidgePath(gram, target).choose(criterion=ridge).mu  # type: ignore[arg-type]
 
 
 def jacobian_rows(linearized: Linearized, images: Tensor, what: str) -> Tensor:
@@ -239,8 +254,9 @@ def _certified(
     solution: DualRidge,
     base: Tensor,
     rows: Tensor,
-    passes: tuple[float, float],
+    passes: float,
     start: float,
+    fit: Certificate | None,
 ) -> ExactOptimum:
     """Return the optimum with its δ, and the residual of δ as the network will see it."""
     delta = _pull(rows, solution.coefficients)
@@ -252,11 +268,17 @@ def _certified(
         residual,
         problem.tolerance,
         residual <= problem.tolerance,
-        *passes,
-        time.perf_counter() - start,
+        passes,
+        passes if fit is None else fit.passes_of_fit,
+        seconds := time.perf_counter() - start,
+        seconds if fit is None else fit.seconds_of_fit,
         "dual",
     )
     return ExactOptimum(problem, solution, base, delta, certificate, rows)
+
+
+def _bar(parts: Sequence[Tensor], what: str) -> Iterator[Tensor]:
+    yield from tqdm(parts, desc=what, disable=None, leave=False)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

@@ -12,14 +12,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lqf.curvature import KroneckerFactors, Preconditioner, kronecker_factors
-from lqf.fitted.exact import MAX_BYTES, MAX_ROWS, ExactOptimum
-from lqf.fitted.optimum import Certificate, Problem
-from lqf.influence import LeaveOneOut, fsi_kfac, kfac_leave_one_out
+from lqf.fitted.compressed import Compressed
+from lqf.fitted.exact import MAX_BYTES, MAX_ROWS
+from lqf.fitted.optimum import Certificate, Moves, Problem
+from lqf.fitted.ridge import choose_by_gcv
+from lqf.influence import CompressedRidge, LeaveOneOut
 from lqf.influence.forgetting import checked_index
 from lqf.linear import NetworkJacobian
-from lqf.solve import solve_pcg
+from lqf.solve import RidgeChoice, solve_pcg
+from lqf.solve.ridge_path import Criterion
 
 log = logging.getLogger(__name__)
+
+# Beyond this many classes the compressed rows cost more passes than the search by subspaces.
+MANY_CLASSES = 32
 
 
 class IterativeOptimum:
@@ -31,6 +37,7 @@ class IterativeOptimum:
         delta: δ, P.
         certificate: the evidence for it.
         factors: Kronecker factors of the Gauss–Newton matrix; None computes them when needed.
+        choice: how μ was chosen; None where it was given.
     """
 
     def __init__(
@@ -40,11 +47,13 @@ class IterativeOptimum:
         delta: Tensor,
         certificate: Certificate,
         factors: KroneckerFactors | None = None,
+        choice: RidgeChoice | None = None,
     ) -> None:
         self.problem = problem
         self.mu = mu
         self.delta = delta
         self.certificate = certificate
+        self.choice = choice
         self._factors = factors
 
     @classmethod
@@ -53,43 +62,72 @@ class IterativeOptimum:
 
         Args:
             problem: the problem.
-            ridge: μ; or ``loo`` or ``gcv``, which choose it exactly on a class-balanced part of
-                the samples that is small enough.  μ weighs prior against noise in a sum over
-                samples, so it does not grow with N.
+            ridge: μ; or ``loo`` or ``gcv``, which choose it by compressed rows of J where these
+                cost no more than the search by subspaces (`lqf.fitted.ridge`), which is always
+                ``gcv``.
 
         Returns:
             The optimum.
         """
         begin = time.perf_counter()
-        mu = _ridge_of_part(problem, ridge) if isinstance(ridge, str) else float(ridge)
-        return _solved(problem, mu, _curvature(problem), None, None, begin)
+        factors, jacobian = _curvature(problem), _jacobian(problem)
+        if not isinstance(ridge, str):
+            return _solved(problem, float(ridge), factors, begin, jacobian)
+        target = problem.residual_target(jacobian.base)
+        compressed, start = None, None
+        if problem.classes <= MANY_CLASSES:
+            compressed = Compressed(problem, factors)
+            criterion: Criterion = "gcv" if ridge == "gcv" else "loo"
+            choice, spent = compressed.choose(target, criterion), problem.classes / 2
+        else:
+            with tqdm(desc="ridge", disable=None, leave=False) as bar:
+                found = choose_by_gcv(
+                    jacobian,
+                    target,
+                    lambda decay: Preconditioner(factors, problem.linearized.layout, decay),
+                    seed=problem.seed,
+                    progress=Moves(bar),
+                )
+            choice, start, spent = found.choice, found.delta, found.passes
+        optimum = _solved(problem, choice.mu, factors, begin, jacobian, start, spent=spent)
+        optimum.choice = choice
+        if compressed is not None:
+            optimum.compressed = compressed
+        return optimum
 
     @cached_property
     def jacobian(self) -> NetworkJacobian:
         """J of the training samples, by passes."""
-        return NetworkJacobian(self.problem.linearized, self.problem.images)
+        return _jacobian(self.problem)
 
     @cached_property
-    def _preconditioner(self) -> Preconditioner:
+    def compressed(self) -> Compressed:
+        """The rows of J in a few coordinates, for questions about samples."""
+        return Compressed(self.problem, self._held_factors())
+
+    @cached_property
+    def _ridge(self) -> CompressedRidge:
+        return CompressedRidge(self.compressed.rows, self.mu)
+
+    def _held_factors(self) -> KroneckerFactors:
         if self._factors is None:
             self._factors = _curvature(self.problem)
-        return _preconditioner(self.problem, self.mu, self._factors)
+        return self._factors
 
     def leave_one_out(self) -> LeaveOneOut:
-        """Approximate leave-one-out outputs, residuals and error; announced in the log.
+        """Leave-one-out outputs, residuals and error, with approximate leverage.
 
         Returns:
             All of them.
         """
         self._announce("leave_one_out")
-        residuals = self._residuals()
-        left_out = kfac_leave_one_out(self.jacobian, self._preconditioner, residuals)
+        left_out = self._ridge.leave_one_out(self._residuals)
         outputs = self.jacobian.base.double() + self._target().double() - left_out
         wrong = (outputs.argmax(1) != self.problem.labels).double()
         return LeaveOneOut(left_out, outputs, 100.0 * wrong.mean().item(), exact=False)
 
     def influence(self, images: Tensor) -> Tensor:
-        """``f(x_t) − f₋ᵢ(x_t)``, approximately; a pass over the test images for each sample.
+        """``f(x_t) − f₋ᵢ(x_t)``, approximately.
 
         Args:
             images: M × 3 × H × W.
@@ -98,14 +136,8 @@ class IterativeOptimum:
             M × N × C, float64.
         """
         self._announce("influence")
-        test = NetworkJacobian(self.problem.linearized, images)
-        residuals = self._residuals()
-        effects = []
-        for i in tqdm(range(len(residuals)), desc="influence", disable=None, leave=False):
-            index = torch.tensor([i], device=residuals.device)
-            direction = self._preconditioner.apply(self.jacobian.pull(residuals[index], index))
-            effects.append(test.forward(direction).double() / len(residuals))
-        return torch.stack(effects, 1)
+        rows = self.compressed.rows_of(images)
+        return self._ridge.influence(rows, self._residuals)
 
     def informativeness(self, images: Tensor) -> Tensor:
         """F-SI (LQF eq. 9), approximately.
@@ -117,16 +149,19 @@ class IterativeOptimum:
             N, float64.
         """
         self._announce("informativeness")
-        validation = NetworkJacobian(self.problem.linearized, images)
-        with tqdm(desc="F-SI", disable=None, leave=False) as bar:
-            return fsi_kfac(
-                self.jacobian,
-                self._preconditioner,
-                self._residuals(),
-                validation,
-                seed=self.problem.seed,
-                progress=_Moves(bar),
-            )
+        return self._ridge.informativeness(self.compressed.rows_of(images), self._residuals)
+
+    def predictive_covariance(self, images: Tensor) -> Tensor:
+        """``J A⁻¹ Jᵀ`` of every image, approximately.
+
+        Args:
+            images: M × 3 × H × W.
+
+        Returns:
+            M × C × C, float64.
+        """
+        self._announce("predictive_covariance")
+        return self._ridge.covariance(self.compressed.rows_of(images))
 
     def forget(self, index: Tensor) -> IterativeOptimum:
         """The optimum without some samples, from this one as the start.
@@ -140,7 +175,9 @@ class IterativeOptimum:
         out = checked_index(index, len(self.problem.images))
         stay = torch.ones(len(self.problem.images), dtype=torch.bool, device=out.device)
         stay[out] = False
-        return self._from_here(self.problem.images[stay], self.problem.labels[stay])
+        old = self.problem
+        problem = replace(old, images=old.images[stay], labels=old.labels[stay])
+        return self._from_here(problem, self.jacobian.base[stay])
 
     def extend(self, images: Tensor, labels: Tensor) -> IterativeOptimum:
         """The optimum with further samples, from this one as the start.
@@ -152,33 +189,45 @@ class IterativeOptimum:
         Returns:
             A new optimum, with the same μ, factors and tolerance.
         """
-        return self._from_here(
-            torch.cat([self.problem.images, images]), torch.cat([self.problem.labels, labels])
+        old = self.problem
+        fresh = NetworkJacobian(old.linearized, images)
+        problem = replace(
+            old, images=torch.cat([old.images, images]), labels=torch.cat([old.labels, labels])
         )
+        return self._from_here(problem, torch.cat([self.jacobian.base, fresh.base]))
 
-    def _from_here(self, images: Tensor, labels: Tensor) -> IterativeOptimum:
+    def _from_here(self, problem: Problem, base: Tensor) -> IterativeOptimum:
         begin = time.perf_counter()
-        factors = _curvature(self.problem) if self._factors is None else self._factors
-        problem = replace(self.problem, images=images, labels=labels)
-        passes = self.certificate.passes_of_fit
-        return _solved(problem, self.mu, factors, self.delta, passes, begin)
+        factors = self._held_factors()
+        jacobian = NetworkJacobian(problem.linearized, problem.images, base=base)
+        return _solved(problem, self.mu, factors, begin, jacobian, self.delta, fit=self.certificate)
 
     def _target(self) -> Tensor:
         return self.problem.residual_target(self.jacobian.base)
 
+    @cached_property
     def _residuals(self) -> Tensor:
         return self._target() - self.jacobian.forward(self.delta)
 
     def _announce(self, what: str) -> None:
-        rows = len(self.problem.images) * self.problem.classes
+        rows, size = (
+            len(self.problem.images) * self.problem.classes,
+            self.problem.linearized.layout.size,
+        )
         log.warning(
-            "%s is a Kronecker approximation here: %d rows of J are more than the %d (or %d bytes) "
-            "that are solved exactly",
+            "%s is an approximation here, from %d coordinates of J: %d rows with %d entries are "
+            "more than the %d rows in %d bytes that are solved exactly",
             what,
+            self.compressed.size,
             rows,
+            size,
             MAX_ROWS,
             MAX_BYTES,
         )
+
+
+def _jacobian(problem: Problem) -> NetworkJacobian:
+    return NetworkJacobian(problem.linearized, problem.images)
 
 
 def _curvature(problem: Problem) -> KroneckerFactors:
@@ -189,7 +238,7 @@ def _curvature(problem: Problem) -> KroneckerFactors:
             problem.linearized.layout.names,
             probes=1,
             seed=problem.seed,
-            progress=_Moves(bar),
+            progress=Moves(bar),
         )
 
 
@@ -201,11 +250,14 @@ def _solved(
     problem: Problem,
     mu: float,
     factors: KroneckerFactors,
-    start: Tensor | None,
-    passes_of_fit: float | None,
     begin: float,
+    jacobian: NetworkJacobian,
+    start: Tensor | None = None,
+    *,
+    spent: float = 0.0,
+    fit: Certificate | None = None,
 ) -> IterativeOptimum:
-    jacobian = NetworkJacobian(problem.linearized, problem.images)
+    """Return the optimum at μ; ``spent`` passes were taken before, ``fit`` is where it comes from."""
     with tqdm(desc="solve", disable=None, leave=False) as bar:
         solution = solve_pcg(
             jacobian,
@@ -213,49 +265,22 @@ def _solved(
             mu / len(problem.images),
             preconditioner=_preconditioner(problem, mu, factors),
             tolerance=problem.tolerance,
-            max_passes=problem.max_passes,
+            max_passes=max(3, int(problem.max_passes - spent)),
             start=start,
-            progress=_Moves(bar),
+            progress=Moves(bar),
         )
+    passes, seconds = spent + solution.passes, time.perf_counter() - begin
     certificate = Certificate(
         float("nan") if solution.residual is None else solution.residual,
         problem.tolerance,
         solution.converged,
-        solution.passes,
-        solution.passes if passes_of_fit is None else passes_of_fit,
-        time.perf_counter() - begin,
+        passes,
+        passes if fit is None else fit.passes_of_fit,
+        seconds,
+        seconds if fit is None else fit.seconds_of_fit,
         "pcg",
+        spent,
     )
     optimum = IterativeOptimum(problem, mu, solution.delta, certificate, factors)
     optimum.jacobian = jacobian
     return optimum
-
-
-def _ridge_of_part(problem: Problem, ridge: str) -> float:
-    """Return μ chosen exactly on as many samples, class by class in turn, as an exact fit holds."""
-    size, itemsize = problem.linearized.layout.size, problem.images.element_size()
-    rows = min(MAX_ROWS // 2, MAX_BYTES // (size * itemsize))
-    count = min(max(2, rows // problem.classes), len(problem.images))
-    generator = torch.Generator().manual_seed(problem.seed)
-    order = torch.randperm(len(problem.labels), generator=generator)
-    labels = problem.labels.cpu()[order]
-    turn = torch.empty_like(labels)
-    for label in labels.unique():
-        turn[labels == label] = torch.arange(int((labels == label).sum()))
-    chosen = order[turn.argsort(stable=True)[:count]].to(problem.images.device)
-    part = replace(problem, images=problem.images[chosen], labels=problem.labels[chosen])
-    mu = ExactOptimum.fit(part, ridge).mu
-    log.info("ridge=%r: mu = %.3g, chosen on %d of %d samples", ridge, mu, count, len(labels))
-    return mu
-
-
-class _Moves:
-    """A progress callback that moves a bar."""
-
-    def __init__(self, bar: tqdm) -> None:
-        self._bar = bar
-
-    def __call__(self, done: int, total: int, note: str) -> None:
-        self._bar.total = total
-        self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update(done - self._bar.n)

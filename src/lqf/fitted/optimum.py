@@ -10,9 +10,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
+from tqdm import tqdm
 
 from lqf.influence import LeaveOneOut
 from lqf.linear import Linearized
+from lqf.solve import RidgeChoice
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,9 @@ class Certificate:
         passes_of_fit: passes of the fit from scratch that this solution started from; the same as
             ``passes`` unless samples were forgotten or added since.
         seconds: wall time.
+        seconds_of_fit: wall time of the fit from scratch.
         solver: ``dual`` (direct, exact to rounding) or ``pcg``.
+        passes_of_ridge: those of ``passes`` in which μ was chosen.
     """
 
     residual: float
@@ -36,7 +40,25 @@ class Certificate:
     passes: float
     passes_of_fit: float
     seconds: float
+    seconds_of_fit: float
     solver: str
+    passes_of_ridge: float = 0.0
+
+    def __str__(self) -> str:
+        """Return the same in one sentence."""
+        verdict = "within" if self.met else "NOT within"
+        said = (
+            f"relative residual {self.residual:.1e}, {verdict} the tolerance {self.tolerance:.1e}, "
+            f"after {self.passes:.3g} passes over the data in {self.seconds:.3g} s ({self.solver})"
+        )
+        if self.passes_of_ridge:
+            said += f", {self.passes_of_ridge:.3g} of them to choose mu"
+        if (self.passes, self.seconds) != (self.passes_of_fit, self.seconds_of_fit):
+            said += (
+                f"; the fit from scratch took {self.passes_of_fit:.3g} passes and "
+                f"{self.seconds_of_fit:.3g} s"
+            )
+        return said
 
 
 @dataclass(frozen=True)
@@ -84,6 +106,7 @@ class Optimum(Protocol):
     mu: float
     delta: Tensor
     certificate: Certificate
+    choice: RidgeChoice | None
 
     def leave_one_out(self) -> LeaveOneOut:
         """Outputs and error of every training sample under the model without it."""
@@ -95,6 +118,10 @@ class Optimum(Protocol):
 
     def informativeness(self, images: Tensor) -> Tensor:
         """F-SI (LQF eq. 9) of every training sample, N."""
+        ...
+
+    def predictive_covariance(self, images: Tensor) -> Tensor:
+        """``J(x) A⁻¹ J(x)ᵀ``, M × C × C."""
         ...
 
     def forget(self, index: Tensor) -> Optimum:
@@ -139,3 +166,16 @@ def full_precision(device: torch.device) -> Iterator[None]:
     """
     with torch.autocast(device.type, enabled=False), torch.inference_mode(False):
         yield
+
+
+class Moves:
+    """A progress callback that moves a bar."""
+
+    def __init__(self, bar: tqdm) -> None:
+        self._bar = bar
+
+    def __call__(self, done: int, total: int, note: str) -> None:
+        """Move the bar to ``done`` of ``total``."""
+        self._bar.total = total
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(done - self._bar.n)

@@ -219,16 +219,25 @@ class NetworkJacobian:
         linearized: the linearised network.
         images: N × 3 × H × W, as the network takes them.
         batch: samples in one pass; where memory runs out it is halved.
+        base: f0, N × C, where it is known; None computes it.
     """
 
-    def __init__(self, linearized: Linearized, images: Images, batch: int | AtOnce = 64) -> None:
+    def __init__(
+        self,
+        linearized: Linearized,
+        images: Images,
+        batch: int | AtOnce = 64,
+        base: Tensor | None = None,
+    ) -> None:
         self.linearized = linearized
         self.images = images
         self._batch = AtOnce(batch, "a pass of the network") if isinstance(batch, int) else batch
-        self.base = self._batch.run(
-            lambda size: torch.cat([linearized.outputs(part) for part in images.split(size)]),
-            len(images),
-        )
+        if base is None:
+            base = self._batch.run(
+                lambda size: torch.cat([linearized.outputs(part) for part in images.split(size)]),
+                len(images),
+            )
+        self.base = base
 
     samples = property(lambda self: self.images.shape[0])
     outputs = property(lambda self: self.base.shape[1])

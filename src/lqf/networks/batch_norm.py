@@ -60,6 +60,9 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     convolution's weight and a new bias take the place of weight, γ and β), and with them the
     metric of ``‖w − w0‖²``.  Every remaining parameter then has a Kronecker block (GaF folds too).
 
+    A pair is left as it is where some of its parameters have ``requires_grad=False`` and some not,
+    since what is trained and what stays could then not be told apart.
+
     Args:
         network: a network that ``torch.fx`` can trace.
 
@@ -82,14 +85,16 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         # A module called twice cannot take one of its calls' batch norms into its weights.
         if sum(other.target == before.target for other in graph.nodes) > 1:
             continue
-        norm = modules[node.target]
-        network.set_submodule(before.target, fuse_conv_bn_eval(modules[before.target], norm))
+        pair = (modules[before.target], modules[node.target])
+        trained = {p.requires_grad for module in pair for p in module.parameters()}
+        if len(trained) > 1 or pair[1].running_var is None:
+            continue
+        fused = fuse_conv_bn_eval(*pair)
+        network.set_submodule(before.target, fused.requires_grad_(trained.pop()))
         network.set_submodule(node.target, nn.Identity())
         folded += 1
     left = sum(isinstance(m, BatchNorm) for m in network.modules())
     log.info("batch norm: %d folded into convolutions, %d left frozen", folded, left)
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
     return network
 
 

@@ -3,6 +3,7 @@
 from lqf.solve.closed_form import solve_dual, solve_head
 from lqf.solve.dual_pcg import DualPrecondition, KernelPreconditioner, solve_dual_pcg
 from lqf.solve.pcg import solve_pcg
+from lqf.solve.primal_path import PrimalPath
 from lqf.solve.protocol import Diverged, Precondition, Progress, Resume, Snapshot, Solution
 from lqf.solve.ridge_path import RidgeChoice, RidgePath
 from lqf.solve.sgd import solve_sgd, stable_rate
@@ -12,6 +13,7 @@ __all__ = [
     "DualPrecondition",
     "KernelPreconditioner",
     "Precondition",
+    "PrimalPath",
     "Progress",
     "Resume",
     "RidgeChoice",

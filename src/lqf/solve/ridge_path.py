@@ -177,12 +177,15 @@ class RidgePath:
             raise ValueError(
                 f"mus has shape {tuple(candidates.shape)}; a list of at least one μ is needed."
             )
-        score = self.loo if criterion == "loo" else self.gcv
-        scores = torch.tensor([score(float(mu)) for mu in candidates], dtype=torch.float64)
+        scores = self._scores(candidates, criterion)
         best = int(scores.argmin())
         mu = float(candidates[best])
         at_edge = mu in (float(candidates.min()), float(candidates.max()))
         return RidgeChoice(mu, candidates, scores, at_edge)
+
+    def _scores(self, mus: Tensor, criterion: Criterion) -> Tensor:
+        score = self.loo if criterion == "loo" else self.gcv
+        return torch.tensor([score(float(mu)) for mu in mus], dtype=torch.float64)
 
 
 def _positive(mu: float) -> float:

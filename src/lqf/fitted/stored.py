@@ -1,0 +1,109 @@
+"""A fitted model as one safetensors file: the weights w0, δ, and what the model was fitted with."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lqf import __version__
+
+FORMAT = "lqf-2"
+
+
+def write(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], about: Mapping[str, Any]
+) -> None:
+    """Write a model; the file appears whole or not at all.
+
+    Args:
+        path: the file.
+        tensors: everything numerical, by name.
+        about: everything else, that JSON can hold.
+    """
+    metadata = {"format": FORMAT, "version": __version__}
+    metadata |= {key: json.dumps(value, sort_keys=True) for key, value in about.items()}
+    temporary = Path(f"{os.fspath(path)}.{os.getpid()}.partial")
+    try:
+        plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        save_file(plain, temporary, metadata)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what `write` has written.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Tensors by name, and everything else.
+
+    Raises:
+        ValueError: if the file is no saved model, or one of another format.
+    """
+    name = os.fspath(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            found = metadata.pop("format", None)
+            if found != FORMAT:
+                made = f"format {found}" if found else "no saved LQF"
+                raise ValueError(
+                    f"{name} is {made}, and lqf {__version__} reads format {FORMAT}; fit the model "
+                    "again and write it with LQF.save."
+                )
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(
+            f"{name} is no safetensors file, or damaged ({error}); write it with LQF.save."
+        ) from error
+    metadata.pop("version", None)
+    return tensors, {key: json.loads(value) for key, value in metadata.items()}
+
+
+def restore_weights(
+    network: nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]
+) -> None:
+    """Put saved weights into a network.
+
+    Args:
+        network: a network of the saved architecture, changed.
+        tensors: the file's tensors; those of the network are named ``network/…``.
+        path: the file, to be named in a refusal.
+
+    Raises:
+        ValueError: if the network is another one.
+    """
+    saved = {
+        key.removeprefix("network/"): value
+        for key, value in tensors.items()
+        if key.startswith("network/")
+    }
+    own = network.state_dict()
+    reason = ""
+    if odd := sorted(own.keys() ^ saved.keys()):
+        where = "only the file" if odd[0] in saved else "only the network"
+        reason = f"{where} has {odd[0]!r}"
+        if len(odd) > 1:
+            reason += f", and {len(odd) - 1} more names differ"
+    else:
+        for key, value in saved.items():
+            if value.shape != own[key].shape:
+                shapes = f"{tuple(value.shape)} in the file and {tuple(own[key].shape)} here"
+                reason = f"{key!r} has shape {shapes}"
+                break
+    if reason:
+        raise ValueError(
+            f"the network given is not the one saved in {os.fspath(path)}: {reason}; give a module "
+            "of the architecture that was fitted."
+        )
+    network.load_state_dict(saved)
