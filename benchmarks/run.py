@@ -7,7 +7,16 @@ import json
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import compute, convergence, curvature, epoch, one_pass, ranks, real
+from benchmarks import (
+    compute,
+    convergence,
+    curvature,
+    epoch,
+    one_pass,
+    preconditioner,
+    ranks,
+    real,
+)
 from benchmarks.machine import machine
 from benchmarks.realbench import Absent
 
@@ -19,6 +28,7 @@ BENCHMARKS: dict[str, ModuleType] = {
     "curvature": curvature,
     "epoch": epoch,
     "pass": one_pass,
+    "preconditioner": preconditioner,
     "ranks": ranks,
     "real": real,
 }
