@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
+from torch.func import vjp, vmap
 
-from lqf.curvature.recording import Record, evaluation_mode
+from lqf.curvature.recording import Record
+from lqf.linear.modes import evaluation, substituted
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Owner:
             kwargs = {key: _unsqueeze(value) for key, value in kwargs.items()}
 
             def local(parameters: dict[str, Tensor]) -> Tensor:
-                output: Tensor = functional_call(self.module, {**every, **parameters}, args, kwargs)
+                with substituted(self.module, {**every, **parameters}):
+                    output: Tensor = self.module(*args, **kwargs)
                 return output.squeeze(0)
 
             pull = vjp(local, trained)[1]
@@ -59,7 +61,7 @@ class Owner:
         )
         arguments = tuple(_detach(value) for value in call.args)
         keywords = {key: _detach(value) for key, value in call.kwargs.items()}
-        with evaluation_mode(self.module), torch.autocast(gradient.device.type, enabled=False):
+        with evaluation(self.module), torch.autocast(gradient.device.type, enabled=False):
             rows = vmap(one, in_dims=axes)(arguments, keywords, gradient)
         return {prefix + name: value for name, value in rows.items()}
 

@@ -101,8 +101,10 @@ def make_plan(network: nn.Module, names: tuple[str, ...], images: Images) -> Pla
 def _check_names(network: nn.Module, names: tuple[str, ...]) -> None:
     known = dict(network.named_parameters())
     aliases: dict[int, list[str]] = {}
-    for name, parameter in network.named_parameters(remove_duplicate=False):
-        aliases.setdefault(id(parameter), []).append(name)
+    # A module with two names is visited once; only two modules share a parameter.
+    for path, module in network.named_modules():
+        for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            aliases.setdefault(id(parameter), []).append(f"{path}.{key}" if path else key)
     if not names:
         raise ValueError("names is empty; at least one trained parameter is needed.")
     for name in names:

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.func import functional_call
+
+from lqf.linear.modes import evaluation, substituted
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,12 @@ def forward(
     counts: Counter[str] = Counter()
     with (
         _hooks(network, paths, calls, counts),
-        evaluation_mode(network),
+        evaluation(network),
         torch.enable_grad(),
         torch.autocast(images.device.type, enabled=False),
+        substituted(network, {**constant, **parameters}),
     ):
-        outputs = functional_call(network, {**constant, **parameters}, (images,))
+        outputs = network(images)
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(images):
         shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise ValueError(
@@ -146,27 +148,6 @@ def wide(tensor: Tensor) -> Tensor:
         The tensor itself, or a float32 copy.
     """
     return tensor.float() if tensor.element_size() < 4 else tensor
-
-
-@contextmanager
-def evaluation_mode(network: nn.Module) -> Iterator[None]:
-    """Switch every module to evaluation mode, and back to what each was.
-
-    Args:
-        network: the network.
-
-    Yields:
-        Nothing.
-    """
-    # The flags are set one by one: a frozen batch norm may ignore `.train()`.
-    flags = [(module, module.training) for module in network.modules()]
-    for module, _ in flags:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module, training in flags:
-            module.training = training
 
 
 @contextmanager

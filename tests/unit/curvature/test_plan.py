@@ -1,3 +1,5 @@
+import logging
+
 import pytest
 import torch
 from tiny_networks import C, conv_network, dense_jacobian, images, seeded
@@ -161,3 +163,93 @@ def test_an_exception_inside_the_network_leaves_no_hook():
         kronecker_factors(network, images())
     assert not any(module._forward_hooks for module in network.modules())
     assert all(module.training for module in network.modules())
+
+
+class Counts(nn.Module):
+    """Two names for one module, a buffer bound anew in every call, and an exception in one."""
+
+    def __init__(self, fails_in):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.GroupNorm(1, 3))
+        self.alias = self.inner[0]
+        self.register_buffer("mean", torch.zeros(3, 1, 1))
+        self.head = nn.Linear(108, C)
+        self.calls, self.fails_in = 0, fails_in
+
+    def forward(self, x):
+        self.calls += 1
+        self.mean = 0.9 * self.mean + 0.1 * x.mean((0, 2, 3)).reshape(3, 1, 1).detach()
+        x = self.inner(x)
+        if self.calls == self.fails_in:
+            raise KeyError("inside")
+        return self.head(x.flatten(1))
+
+
+@pytest.mark.parametrize("fails_in", [None, 1, 2])
+def test_no_substitute_hook_mode_or_statistic_is_left_behind(fails_in):
+    network = seeded(Counts(fails_in)).train()
+    network.head.eval()
+    before = dict(network.named_parameters(remove_duplicate=False))
+    buffers = dict(network.named_buffers())
+    values = {n: t.clone() for n, t in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    if fails_in is None:
+        factors = kronecker_factors(network, images())
+        assert set(factors.diagonal) == {"inner.1.weight", "inner.1.bias"}
+    else:
+        with pytest.raises(KeyError, match="inside"):
+            kronecker_factors(network, images())
+    after = dict(network.named_parameters(remove_duplicate=False))
+    assert all(after[n] is p for n, p in before.items())
+    assert all(dict(network.named_buffers())[n] is b for n, b in buffers.items())
+    assert network.alias.weight is network.inner[0].weight
+    assert isinstance(network.alias.weight, nn.Parameter)
+    assert all(torch.equal(t, values[n]) for n, t in network.state_dict().items())
+    assert [module.training for module in network.modules()] == modes
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_an_exception_in_a_module_with_a_diagonal_block_leaves_nothing_behind():
+    class Norm(nn.GroupNorm):
+        calls = 0
+
+        def forward(self, x):
+            Norm.calls += 1
+            if Norm.calls > 1:  # the call of this module alone, inside vmap
+                raise KeyError("inside")
+            return super().forward(x)
+
+    network = seeded(nn.Sequential(nn.Conv2d(3, 4, 3), Norm(2, 4), nn.Flatten(), nn.Linear(64, C)))
+    before = dict(network.named_parameters())
+    with pytest.raises(KeyError, match="inside"):
+        kronecker_factors(network, images())
+    assert all(p is before[n] for n, p in network.named_parameters())
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+@pytest.mark.parametrize(
+    ("layer", "kronecker"),
+    [
+        (nn.Conv2d(4, 4, 3, groups=2, padding=1), True),
+        (nn.Conv2d(4, 4, 3, groups=4, padding=2, dilation=2), True),
+        (nn.Conv2d(4, 4, 1), True),
+        (nn.GroupNorm(2, 4), False),
+        (nn.LayerNorm([4, 6, 6]), False),
+        (nn.BatchNorm2d(4), False),
+        (nn.InstanceNorm2d(4, affine=True), False),
+        (nn.PReLU(4), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_layer_has_a_kronecker_block_or_an_announced_diagonal_one(layer, kronecker, caplog):
+    network = seeded(
+        nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), layer, nn.Flatten(), nn.Linear(144, C))
+    )
+    with caplog.at_level(logging.INFO):
+        factors = kronecker_factors(network, images())
+    assert ("1" in factors.blocks) == kronecker
+    assert any(name.startswith("1.") for name in factors.diagonal) != kronecker
+    assert ("diagonal block" in caplog.text) != kronecker
+    rows = dense_jacobian(network, images())
+    for name, value in factors.diagonal.items():
+        torch.testing.assert_close(value, rows[name].square().sum(1).mean(0))
