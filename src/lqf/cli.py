@@ -240,6 +240,9 @@ def _guarded(options: argparse.Namespace) -> int:
     """Run the sub-command; errors that a user can mend become one sentence."""
     try:
         options.run(options)
+    except BrokenPipeError:
+        # Whoever reads us (`| head`) has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (ValueError, FileNotFoundError, ArithmeticError, RuntimeError) as error:
         if os.environ.get("LQF_TRACEBACK"):
             traceback.print_exc()

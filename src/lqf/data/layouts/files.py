@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from lqf.data.listing import WrongListing
+from lqf.data.catalogue import Split
+from lqf.data.listing import Entry, Listing, WrongListing, class_names
+from lqf.data.published import Published
+
+Row = tuple[str, str, Split]
+"""Path, class, split."""
 
 IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
@@ -87,3 +93,52 @@ def require_all(root: Path, names: list[tuple[str, str]], dataset: str) -> None:
             f"the archives of data set {dataset!r} lack {len(missing)} of {len(names)} listed images, "
             f"the first is {name!r} of class {label!r}: get a complete copy."
         )
+
+
+def readable(key: str) -> str:
+    """Write a class without its number: ``001.Black_footed_Albatross`` is Black footed Albatross.
+
+    Args:
+        key: What identifies the class.
+
+    Returns:
+        Its name.
+    """
+    number, dot, name = key.partition(".")
+    return (name if dot and number.isdigit() else key).replace("_", " ")
+
+
+def listing_of(
+    root: Path,
+    dataset: Published,
+    rows: Sequence[Row],
+    keys: Sequence[str],
+    display: Callable[[str], str] = readable,
+) -> Listing:
+    """Make a listing of what a data set's own lists say.
+
+    Args:
+        root: The folder of unpacked archives.
+        dataset: The catalogue's entry.
+        rows: Path, class and split of each image.
+        keys: The classes, in the order of the labels.
+        display: Makes a name of a class.
+
+    Returns:
+        The listed images.
+
+    Raises:
+        WrongListing: If a row names another class, or an image that is not there.
+    """
+    labels = {key: label for label, key in enumerate(keys)}
+    for path, key, _ in rows:
+        if key not in labels:
+            raise WrongListing(
+                f"{path!r} of data set {dataset.name!r} has class {key!r}, which is not among its "
+                f"{len(keys)} classes: the archive is not complete."
+            )
+    require_all(root, [(path, key) for path, key, _ in rows], dataset.name)
+    found = len(images_under(root))
+    entries = tuple(Entry(path, labels[key], split) for path, key, split in rows)
+    left_out = {"in no list": max(0, found - len(entries))}
+    return Listing(class_names(keys, display), entries, found, left_out)

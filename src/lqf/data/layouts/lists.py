@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from lqf.data.catalogue import Split
-from lqf.data.layouts.files import images_under, lines_of, require_all
-from lqf.data.listing import Entry, Listing, WrongListing, class_names
+from lqf.data.layouts.files import Row, lines_of, listing_of
+from lqf.data.listing import Listing, WrongListing
 from lqf.data.published import Published
-
-_Row = tuple[str, str, Split]
-"""Path, class, split."""
 
 
 def listed_paths(root: Path, dataset: Published) -> Listing:
@@ -24,17 +20,7 @@ def listed_paths(root: Path, dataset: Published) -> Listing:
     Returns:
         The listed images with their splits.
     """
-    rows: list[_Row] = []
-    for name, split in _SPLIT_LISTS:
-        for line in lines_of(root, name, dataset.name):
-            rows.append((f"Images/{line}", line.partition("/")[0], split))
-    return _listing(root, dataset, rows, sorted({key for _, key, _ in rows}))
-
-
-_SPLIT_LISTS: tuple[tuple[str, Split], ...] = (
-    ("TrainImages.txt", "train"),
-    ("TestImages.txt", "test"),
-)
+    return _by_folder(root, dataset, "Images", ("TrainImages.txt", "TestImages.txt"))
 
 
 def pets(root: Path, dataset: Published) -> Listing:
@@ -58,8 +44,8 @@ def pets(root: Path, dataset: Published) -> Listing:
             numbers.setdefault(int(number), set()).add(identifier.rpartition("_")[0])
             found.append((identifier, int(number), split))
     keys = _one_name_each(numbers, dataset)
-    rows: list[_Row] = [(f"images/{one}.jpg", keys[number], split) for one, number, split in found]
-    return _listing(root, dataset, rows, [keys[number] for number in sorted(keys)])
+    rows: list[Row] = [(f"images/{one}.jpg", keys[number], split) for one, number, split in found]
+    return listing_of(root, dataset, rows, [keys[number] for number in sorted(keys)])
 
 
 def birds(root: Path, dataset: Published) -> Listing:
@@ -87,12 +73,12 @@ def birds(root: Path, dataset: Published) -> Listing:
             f"image {odd} of data set {dataset.name!r} is not in all of images.txt, "
             "image_class_labels.txt and train_test_split.txt: the archive is not complete."
         )
-    rows: list[_Row] = [
+    rows: list[Row] = [
         (f"{top}/images/{path}", classes[labels[one]], "train" if training[one] == "1" else "test")
         for one, path in paths.items()
     ]
     keys = [classes[number] for number in sorted(classes, key=int)]
-    return _listing(root, dataset, rows, keys)
+    return listing_of(root, dataset, rows, keys)
 
 
 def birds_2010(root: Path, dataset: Published) -> Listing:
@@ -105,12 +91,17 @@ def birds_2010(root: Path, dataset: Published) -> Listing:
     Returns:
         The images with their splits.
     """
-    rows: list[_Row] = []
+    return _by_folder(root, dataset, "images", ("lists/train.txt", "lists/test.txt"))
+
+
+def _by_folder(root: Path, dataset: Published, top: str, lists: tuple[str, str]) -> Listing:
+    """Read the lists of training and test images, whose first folder is the class."""
+    rows: list[Row] = []
     splits: tuple[Split, ...] = ("train", "test")
-    for split in splits:
-        for line in lines_of(root, f"lists/{split}.txt", dataset.name):
-            rows.append((f"images/{line}", line.partition("/")[0], split))
-    return _listing(root, dataset, rows, sorted({key for _, key, _ in rows}))
+    for name, split in zip(lists, splits, strict=True):
+        for line in lines_of(root, name, dataset.name):
+            rows.append((f"{top}/{line}", line.partition("/")[0], split))
+    return listing_of(root, dataset, rows, sorted({key for _, key, _ in rows}))
 
 
 def aircraft(root: Path, dataset: Published) -> Listing:
@@ -124,36 +115,15 @@ def aircraft(root: Path, dataset: Published) -> Listing:
         The images with their splits.
     """
     top = "fgvc-aircraft-2013b/data"
-    rows: list[_Row] = []
+    rows: list[Row] = []
     splits: tuple[tuple[str, Split], ...] = (("trainval", "train"), ("test", "test"))
     for name, split in splits:
         for line in lines_of(root, f"{top}/images_variant_{name}.txt", dataset.name):
             identifier, _, variant = line.partition(" ")
             rows.append((f"{top}/images/{identifier}.jpg", variant, split))
-    return _listing(
+    return listing_of(
         root, dataset, rows, sorted(lines_of(root, f"{top}/variants.txt", dataset.name))
     )
-
-
-def _listing(root: Path, dataset: Published, rows: Sequence[_Row], keys: Sequence[str]) -> Listing:
-    labels = {key: label for label, key in enumerate(keys)}
-    for path, key, _ in rows:
-        if key not in labels:
-            raise WrongListing(
-                f"{path!r} of data set {dataset.name!r} has class {key!r}, which is not among its "
-                f"{len(keys)} classes: the archive is not complete."
-            )
-    require_all(root, [(path, key) for path, key, _ in rows], dataset.name)
-    found = len(images_under(root))
-    entries = tuple(Entry(path, labels[key], split) for path, key, split in rows)
-    names = class_names(keys, _readable)
-    return Listing(names, entries, found, {"in no list": max(0, found - len(entries))})
-
-
-def _readable(key: str) -> str:
-    """Returns a name without its number: ``001.Black_footed_Albatross`` is Black footed Albatross."""
-    number, dot, name = key.partition(".")
-    return (name if dot and number.isdigit() else key).replace("_", " ")
 
 
 def _one_name_each(numbers: dict[int, set[str]], dataset: Published) -> dict[int, str]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lqf.data.catalogue import Split
-from lqf.data.layouts.files import images_under, require, require_all
-from lqf.data.listing import Entry, Listing, WrongListing, class_names
+from lqf.data.layouts.files import Row, images_under, listing_of, require, require_all
+from lqf.data.listing import Entry, Listing, WrongListing
 from lqf.data.published import Published
 
 
@@ -23,17 +23,15 @@ def dogs(root: Path, dataset: Published) -> Listing:
     Returns:
         The images with their splits.
     """
-    rows: list[tuple[str, str, Split]] = []
+    rows: list[Row] = []
     splits: tuple[Split, ...] = ("train", "test")
     for split in splits:
         paths = np.ravel(_read(root, f"{split}_list.mat", dataset)["file_list"])
         rows += [(f"Images/{path}", str(path).partition("/")[0], split) for path in paths]
     keys = sorted({key for _, key, _ in rows})
-    require_all(root, [(path, key) for path, key, _ in rows], dataset.name)
-    entries = tuple(Entry(path, keys.index(key), split) for path, key, split in rows)
-    names = class_names(keys, lambda key: key.partition("-")[2].replace("_", " "))
-    found = len(images_under(root))
-    return Listing(names, entries, found, {"in no list": found - len(entries)})
+    return listing_of(
+        root, dataset, rows, keys, lambda key: key.partition("-")[2].replace("_", " ")
+    )
 
 
 def flowers(root: Path, dataset: Published) -> Listing:
