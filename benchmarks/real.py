@@ -60,9 +60,9 @@ def grid(method: str, epochs: dict[str, int]) -> list[Point]:
             for decay in (1e-4, 1e-5)
         ]
     if method == "gaf":
-        return [replace(_SGD, rate=rate, epochs=epochs["gaf"]) for rate in (0.003, 0.01)]
+        return [replace(_SGD, rate=rate, epochs=epochs["gaf"]) for rate in (0.01, 0.03, 0.1)]
     if method == "fc":
-        rates = (0.001, 0.01, 0.1)
+        rates = (0.01, 0.1, 1.0)
         return [replace(_SGD, rate=rate, epochs=epochs["head"]) for rate in rates]
     if method in ("lqf", "lqf_fc"):
         many = epochs["lqf" if method == "lqf" else "head"]
@@ -160,6 +160,11 @@ def best_points(rows: list[dict[str, Any]], count: int) -> list[Point]:
     return points
 
 
+def brief(point: Point) -> list[Any]:
+    """What the grids here vary."""
+    return [point.rate, point.weight_decay, point.epochs, point.batch_norm, point.damping]
+
+
 def point_of(row: dict[str, Any]) -> Point:
     """The grid point of a row."""
     return Point(**{**row["point"], "milestones": tuple(row["point"]["milestones"])})
@@ -239,8 +244,8 @@ def measure(
                     "network": network,
                     "resolution": resolution,
                     "square": realbench.SQUARE,
-                    "epochs": epochs,
-                    "known": known and [asdict(point) for point in known],
+                    "grid": list(map(brief, grid(method, epochs))),
+                    "known": known and list(map(brief, known)),
                 }
                 make = partial(
                     one, method, dataset, sizes, seed, network, resolution, epochs, known
@@ -298,8 +303,8 @@ def markdown(result: dict[str, Any]) -> str:
             f"rates, weight decays, epochs and ridge by each seed, of the {KEPT} best points of seed "
             "0, which searches the whole grid. NLFT: the paper's 2 × 2 grid, "
             f"{EPOCHS['nlft']} epochs; then rate 0.003, between the paper's, for three times as many; "
-            "and frozen batch norm where there is batch norm. FC three rates, GaF, LQF and LQF-FC two "
-            "(LQF's in units of 1/λ_max of the preconditioned Hessian), exact LQF (K-FAC-"
+            "and frozen batch norm where there is batch norm. FC and GaF three rates, LQF and LQF-FC "
+            "two (in units of 1/λ_max of the preconditioned Hessian), exact LQF (K-FAC-"
             "preconditioned conjugate gradients) two ridges."
         ),
         "",
