@@ -6,6 +6,7 @@ Small problems hold their Jacobian in memory and pass less often than this says.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,13 @@ from lqf import config as settings
 from lqf.method import Method
 from lqf.plan.images import Images
 
-#: Orders in which informativeness removes samples.
-_ORDERS = 5
+#: Informativeness: orders in which samples are removed, how many of them score the samples again, what
+#: part of the samples leaves before that, and gradients of a validation image.
+_ORDERS, _ITERATED, _ROUND, _PROBES = 5, 2, 0.05, 16
 
-#: Experiments whose number of passes is a bound: they stop when they have learned enough.
-BOUNDED = ("online",)
+#: Experiments whose number of passes is a bound: they stop when they have learned or converged, and
+#: small problems are solved in memory.
+BOUNDED = ("online", "informativeness", "spectrum")
 
 
 @dataclass(frozen=True)
@@ -157,9 +160,14 @@ def _online(config: Mapping[str, Any], method: Method, images: Images) -> Passes
 def _analysis(
     config: Mapping[str, Any], method: Method, images: Images, section: Mapping[str, Any]
 ) -> Passes:
+    grid = _grid(config, method, images)
     if "removals" not in section:
-        # The Jacobian of the samples before and after: a backward pass for each output.
-        rows = 2 * section["samples"] * images.classes
-        return _grid(config, method, images) + Passes(rows)
-    rows = (images.train + images.val) * images.classes
-    return Passes(rows, _ORDERS * len(section["removals"]) * images.test, images.train, 1)
+        # The Gram matrix before and after, column by column.
+        return grid + Passes(2 * section["samples"] ** 2 * images.classes)
+    # A backward pass for each output, then models without some of the samples.
+    rows = images.train * images.classes + images.val * min(_PROBES, images.classes)
+    rounds = math.ceil(max(section["removals"]) / max(1, round(_ROUND * images.train)))
+    removed = _ORDERS * len(section["removals"])
+    models = removed + _ITERATED * rounds
+    again = models * config["training"][method.training]["max_passes"] * images.train
+    return grid + Passes(rows + again, removed * images.test)

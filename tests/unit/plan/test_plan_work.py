@@ -113,12 +113,19 @@ def test_learning_online_trains_on_what_has_arrived(config: dict[str, Any]) -> N
     }
 
 
-def test_analyses_have_a_backward_pass_for_each_output(config: dict[str, Any]) -> None:
+def test_a_spectrum_takes_the_gram_matrix_of_its_samples_twice(config: dict[str, Any]) -> None:
     found = only(config, "spectrum", dataset="digits", samples=6)
-    assert found[0].passes.training == 6 * 4 * 40 + 2 * 6 * 10
 
-    found = only(config, "informativeness", dataset="digits", removals=[0, 1])
-    assert found == [Work("informativeness", "lqf_exact", Passes(450, 70, 40, 1))]
+    assert found[0].passes.training == 6 * 4 * 40 + 2 * 6 * (6 * 10)
+
+
+def test_removing_samples_trains_again_in_every_order(config: dict[str, Any]) -> None:
+    # 5 orders of 3 removals; two of them score again after every 2 of 40 samples, 2 times until 4.
+    found = only(config, "informativeness", dataset="digits", removals=[0, 1, 4])
+
+    fit = Passes(3 * 8 * 40, 3 * 52 + 12, 40, 1)
+    rows = 40 * 10 + 5 * 10
+    assert found[0].passes == fit + Passes(rows + (5 * 3 + 2 * 2) * 8 * 40, 5 * 3 * 7)
 
 
 def test_own_data_that_is_not_prepared_is_left_out(config: dict[str, Any]) -> None:
