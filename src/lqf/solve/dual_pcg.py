@@ -156,15 +156,17 @@ def solve_dual_pcg(
         residual, pulled = _certificate(jacobian, target, delta, a, mu)
         passes += 1.5
     relative, before, iteration, stopped = pulled / size, math.inf, 0, False
-    while relative > tolerance and relative < 0.5 * before and not stopped:
+    while relative > tolerance and relative < 0.7 * before and not stopped:
         if passes + 2.0 > max_passes:
             break
+        # Where the estimate has just been found too low, aim lower.
+        aim = tolerance if math.isinf(before) else 0.3 * tolerance
         before = relative
         # What the estimate is off by is known where a certificate has just been computed.
         unit = relative / max(preconditioner.pulled_norm(residual), 1e-300)
         direction: Tensor | None = None
         along, previous = torch.zeros_like(delta), 1.0
-        while relative > tolerance and passes + 2.0 <= max_passes and not stopped:
+        while relative > aim and passes + 2.0 <= max_passes and not stopped:
             scaled = preconditioner.apply(residual)
             product = _inner(residual.reshape(-1), scaled.reshape(-1))
             if product <= 0.0:

@@ -18,11 +18,14 @@ DECAY = 0.03
 class Identity:
     """M = I, with a wrong idea of the norm."""
 
+    def __init__(self, power=1.0):
+        self.power = power
+
     def apply(self, vector):
         return vector
 
     def pulled_norm(self, vector):
-        return float(vector.norm())
+        return float(vector.norm()) ** self.power
 
 
 def kernel(problem, weight_decay=DECAY, k=None, **options):
@@ -137,6 +140,22 @@ def test_the_end_of_the_budget_is_announced_and_the_certificate_is_true(caplog) 
     assert solution.passes <= 4
     assert not solution.converged
     assert "above the tolerance" in caplog.text
+
+
+@pytest.mark.parametrize("power", [0.5, 1.5, 2.0])
+def test_a_wrong_estimate_of_the_residual_is_found_out(power) -> None:
+    problem = make_problem()
+    solution = solve_dual_pcg(
+        problem.jacobian,
+        problem.target,
+        DECAY,
+        preconditioner=Identity(power),
+        tolerance=1e-4,
+        max_passes=300,
+    )
+    gap = problem.hessian(DECAY) @ solution.delta - problem.right()
+    assert solution.converged
+    assert float(gap.norm() / problem.right().norm()) <= 1e-4
 
 
 def test_a_run_can_be_stopped_and_reports_progress() -> None:
