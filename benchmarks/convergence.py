@@ -127,11 +127,14 @@ def gradient_descent(
     return {"curve": curve.points, "diverged": False}
 
 
-def reached(curve: list[list[float]], optimum: float) -> float | None:
-    """Passes after which the error stays within `WITHIN` points of the optimum's, or below."""
+def reached(curve: list[list[float]], optimum: float, test: int) -> float | None:
+    """Passes after which the error stays near the optimum's, or below.
+
+    Near is `WITHIN` points, or one test image where that is more.
+    """
     passes = None
     for at, error in reversed(curve):
-        if error > optimum + WITHIN:
+        if error > optimum + max(WITHIN, 100.0 / test) + 1e-9:
             break
         passes = at
     return passes
@@ -186,7 +189,7 @@ def measure(
             ]
             optimum = curves[0]["curve"][-1][1]
             for curve in curves:
-                curve["reached"] = reached(curve["curve"], optimum)
+                curve["reached"] = reached(curve["curve"], optimum, len(task.test))
             counts = {"train": len(task.train), "test": len(task.test), "classes": task.classes}
             rows.append(
                 {
@@ -220,7 +223,8 @@ def markdown(result: dict[str, Any]) -> str:
             f"{real.SLOPE} by swap, squared loss with α = {real.TARGET_SCALE:g}, μ/N = "
             f"{rows[0]['ridge']:g}; nothing is searched for conjugate gradients (damping μ/N). The "
             f"optimum is where the dual ends. *Passes* are those after which the test error stays "
-            f"within {WITHIN} points of the optimum's, or below it, to reach: {TARGET}. *Walks* over "
+            f"within {WITHIN} points of the optimum's (or one test image, where that is more), or "
+            f"below it, to reach: {TARGET}. *Walks* over "
             "the data for the curvature come before them: factors, their eigenvalues (EKFAC), and "
             "for the dual the rows of J in the coordinates of largest curvature, which take one "
             "backward pass for each class. One pass is 5/3 of an ordinary fine-tuning step, of the "

@@ -70,7 +70,12 @@ def test_conjugate_gradients_and_both_kinds_of_descent_have_curves(world):
 )
 def test_the_optimum_is_reached_where_the_error_stays_near_it(errors, passes):
     curve = [(number + 1.5, error) for number, error in enumerate(errors)]
-    assert convergence.reached(curve, 10.0) == passes
+    assert convergence.reached(curve, 10.0, test=1000) == passes
+
+
+def test_one_test_image_is_no_difference():
+    assert convergence.reached([(1.5, 12.0), (2.5, 10.0)], 10.0, test=50) == 1.5
+    assert convergence.reached([(1.5, 12.0), (2.5, 10.0)], 10.0, test=51) == 2.5
 
 
 def test_costs_of_both_are_told_beside_their_errors(world):
