@@ -275,6 +275,20 @@ def markdown(result: dict[str, Any]) -> str:
             lines.append(line([f"{row['dataset']}, seed {row['seed']}", title, *cells]))
     ends = ", ".join(f"{row['dataset']} {row['residual']:.1e}" for row in rows)
     lines += ["", f"Relative residual of the optimum: {ends}."]
+    for row in rows:
+        lowest = {kind: min(e for _, e in best(row, kind)["curve"]) for kind in NAMES}
+        under = [
+            f"{NAMES[kind]} {error:.1f}"
+            for kind, error in lowest.items()
+            if error < row["optimum"] - WITHIN
+        ]
+        if under:
+            lines += [
+                "",
+                f"{row['dataset']}, seed {row['seed']}: below the optimum's {row['optimum']:.1f} on "
+                f"the way: {'; '.join(under)}. Stopping early then acts as a stronger ridge than "
+                "the one that is solved for.",
+            ]
     return "\n".join(lines) + "\n"
 
 
