@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lqf.data import catalogue
 from lqf.data.catalogue import SPLITS, DatasetSpec
+from lqf.data.own import OwnData, list_own
 from lqf.data.published import Catalogue, Published
 
 #: Images of scikit-learn's digits, the one data set of the demo that is not rendered.
@@ -43,7 +46,9 @@ class Images:
         return replace(self, train=min(self.train, number * self.classes))
 
 
-def images_of(name: str, folder: Path, published: Catalogue) -> Images | None:
+def images_of(
+    name: str, folder: Path, published: Catalogue, own: Mapping[str, Any] | None = None
+) -> Images | None:
     """Count the images of a data set.
 
     Args:
@@ -51,9 +56,10 @@ def images_of(name: str, folder: Path, published: Catalogue) -> Images | None:
         folder: Its prepared form, if that is there: then the numbers are those of the files.
         published: The catalogue; its splits of a drawn share are rounded, and the rest may hold
             images of a class that is dropped.
+        own: Where the images are, for a data set of the user.
 
     Returns:
-        The numbers, or None for own data that is not prepared yet.
+        The numbers, or None if there is no such data set.
     """
     about = folder / "dataset.json"
     if about.is_file():
@@ -64,7 +70,13 @@ def images_of(name: str, folder: Path, published: Catalogue) -> Images | None:
         return _rendered(catalogue.DEMO[name])
     if name in published.datasets:
         return _published(published.datasets[name])
-    return None
+    return None if own is None else _listed(name, own)
+
+
+def _listed(name: str, own: Mapping[str, Any]) -> Images:
+    listing, _ = list_own(name, OwnData.read(own))
+    numbers = Counter(entry.split for entry in listing.entries)
+    return Images(numbers["train"], numbers["val"], numbers["test"], len(listing.classes))
 
 
 def _rendered(spec: DatasetSpec) -> Images:

@@ -30,8 +30,7 @@ class Plan:
         network: The backbone.
         pixels: Side of the images that it sees.
         jobs: Rule -> number of jobs in an empty folder.
-        images: Data set -> its numbers of images; own data only when it is prepared.
-        uncounted: Data sets whose images are not counted yet.
+        images: Data set -> its numbers of images.
         downloads: What is downloaded.
         archives: Bytes of the archives, as far as known.
         unpacking: Bytes that one data set may take while it is prepared.
@@ -51,7 +50,6 @@ class Plan:
     pixels: int
     jobs: Mapping[str, int]
     images: Mapping[str, Images]
-    uncounted: Sequence[str]
     downloads: Sequence[Fetched]
     archives: int
     unpacking: int
@@ -92,7 +90,8 @@ def make(
     names = jobs.datasets(config)
     data = Path(config["data_folder"] or "data") / config["scale"]
     archives = config["archives_folder"] or "archives"
-    counted = {name: images_of(name, data / name, catalogue) for name in names}
+    own = config.get("own") or {}
+    counted = {name: images_of(name, data / name, catalogue, own.get(name)) for name in names}
     images = {name: one for name, one in counted.items() if one is not None}
     published = [catalogue.datasets[name] for name in names if name in catalogue.datasets]
     downloads = [storage.of_dataset(one, archives) for one in published]
@@ -114,7 +113,6 @@ def make(
         pixels=pixels,
         jobs=jobs.count(config, catalogue.datasets),
         images=images,
-        uncounted=[name for name, one in counted.items() if one is None],
         downloads=downloads,
         archives=sum(one.bytes for one in downloads),
         unpacking=storage.unpacking_bytes(published),
@@ -140,7 +138,7 @@ def lines(plan: Plan) -> Iterator[str]:
         Lines.
     """
     size = f"{plan.pixels} pixels"
-    yield f"Scale {plan.scale}: {_some(len(plan.images) + len(plan.uncounted), 'data set')}, {plan.network} at {size}"
+    yield f"Scale {plan.scale}: {_some(len(plan.images), 'data set')}, {plan.network} at {size}"
     yield ""
     yield "Jobs in an empty folder (`snakemake -n` tells what is left of them)"
     for rule, number in plan.jobs.items():
@@ -154,8 +152,6 @@ def lines(plan: Plan) -> Iterator[str]:
         yield f"  {'archives':<26}{gigabytes(plan.archives):>9}" + _more(plan.downloads)
     number = sum(one.total for one in plan.images.values())
     yield f"  {'prepared':<26}{gigabytes(plan.packed):>9}  {number:,} images of {plan.stored} pixels"
-    if plan.uncounted:
-        yield f"    without {', '.join(plan.uncounted)}, which is counted when it is prepared"
     if plan.unpacking:
         yield f"  {'while one is prepared':<26}{gigabytes(plan.unpacking):>9}  at most, then freed"
     yield "  Not counted: the states that jobs under way keep, and free at their end"
