@@ -14,8 +14,9 @@ from typing import Any
 import jsonschema
 import yaml
 
-from lqf import backbones, method
+from lqf import amounts, backbones, method
 from lqf.data import catalogue
+from lqf.data.listing import Listing
 from lqf.report import rules
 
 Config = dict[str, Any]
@@ -128,6 +129,7 @@ def resolve(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
         if section is not None and name == (resolved.get("only") or name)
     }
     resolved.setdefault("methods", {})
+    resolved.setdefault("own", {})
     resolved.setdefault("data_folder", None)
     resolved.setdefault("archives_folder", None)
     resolved.setdefault("seeds_together", False)
@@ -145,8 +147,11 @@ def points(config: Mapping[str, Any]) -> dict[str, method.Method]:
     Returns:
         Name -> the five choices.
     """
-    own = config.get("methods") or {}
-    return {**method.METHODS, **{name: method.Method(**choices) for name, choices in own.items()}}
+    further = config.get("methods") or {}
+    return {
+        **method.METHODS,
+        **{name: method.Method(**choices) for name, choices in further.items()},
+    }
 
 
 def runs(config: Mapping[str, Any], experiments: Iterable[str]) -> list[tuple[str, str, int]]:
@@ -312,7 +317,10 @@ def _meaning_problems(config: Mapping[str, Any]) -> Iterator[str]:
                 f"config key 'training.{solver}.augment' is true, but an exact solution belongs to a "
                 "fixed set of images: set it to false."
             )
-    known = [*catalogue.names(), *PAPER]
+    listings: dict[str, Listing] = {}
+    for name in config.get("own") or {}:
+        yield from amounts.own_problems(config, name, listings, taken=[*catalogue.names(), *PAPER])
+    known = [*catalogue.names(), *PAPER, *(config.get("own") or {})]
     for position, name in enumerate(config["datasets"]):
         if name not in known:
             yield f"config key 'datasets[{position}]' is {name!r}, not a data set: " + (
@@ -338,7 +346,7 @@ def _meaning_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"config key 'only' is {only!r}, not an experiment: {_nearest(only, run)}."
     for name, section in config["experiments"].items():
         if section is not None:
-            yield from _experiment_problems(config, name, section)
+            yield from _experiment_problems(config, name, section, listings)
     for position, claim in enumerate(config["claims"]):
         try:
             rules.check(claim)
@@ -350,7 +358,10 @@ def _meaning_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _experiment_problems(
-    config: Mapping[str, Any], name: str, section: Mapping[str, Any]
+    config: Mapping[str, Any],
+    name: str,
+    section: Mapping[str, Any],
+    listings: Mapping[str, Listing],
 ) -> Iterator[str]:
     where = f"experiments.{name}"
     single = [("dataset", section["dataset"])] if "dataset" in section else []
@@ -362,7 +373,9 @@ def _experiment_problems(
                 f"{_nearest(dataset, config['datasets'])}."
             )
         else:
-            yield from _size_problems(config, where, section, dataset)
+            numbers = amounts.training_images(dataset, listings)
+            if numbers is not None:
+                yield from amounts.size_problems(config, where, section, dataset, *numbers)
     known, network = points(config), config["backbone"]["network"]
     if (implied := IMPLIED.get(name)) and known[implied].training not in config["training"]:
         yield f"config key '{where}' needs the key 'training.{known[implied].training}'."
@@ -392,38 +405,3 @@ def _experiment_problems(
     removals = section.get("removals", [0])
     if removals[0] != 0 or removals != sorted(removals):
         yield f"config key '{where}.removals' is {removals!r}, but must start at 0 and rise."
-
-
-def _size_problems(
-    config: Mapping[str, Any], where: str, section: Mapping[str, Any], dataset: str
-) -> Iterator[str]:
-    """Yields where an experiment asks for more images than the catalogue says there are."""
-    spec = catalogue.DEMO.get(dataset)
-    available = spec.per_class["train"] if spec is not None else None
-    if spec is None or available is None:
-        return
-    arriving = section.get("steps", 0) * section.get("per_step", 0)
-    if arriving > available * len(spec.classes):
-        yield (
-            f"config key '{where}' asks for {section['steps']} steps of {section['per_step']} "
-            f"samples, but {dataset!r} has only {available * len(spec.classes)} training images: "
-            "lower steps or per_step."
-        )
-    per_class = config["train_per_class"] or available
-    if per_class > available:
-        yield (
-            f"config key 'train_per_class' is {per_class}, but {dataset!r} (named in "
-            f"'{where}') has only {available} training images of a class: lower it, or set null."
-        )
-    for position, shots in enumerate(section.get("shots", [])):
-        if shots > available:
-            yield (
-                f"config key '{where}.shots[{position}]' is {shots}, but {dataset!r} has only "
-                f"{available} training images of a class."
-            )
-    total = min(per_class, available) * len(spec.classes)
-    if max(section.get("removals", [0])) >= total:
-        yield (
-            f"config key '{where}.removals' ends with {max(section['removals'])}, but {dataset!r} "
-            f"has only {total} training images in use: leave at least one of them."
-        )

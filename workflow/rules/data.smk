@@ -1,4 +1,15 @@
 # Data sets: decoded once into one array, with fixed splits.
+from lqf.data import own
+
+
+def prepare_settings(dataset):
+    """What the stored images depend on; for own data the files themselves too."""
+    wanted = {"image_size": CONFIG.get("stored_size") or CONFIG["image_size"]}
+    if dataset in CONFIG["own"]:
+        wanted["own"] = CONFIG["own"][dataset]
+        listed = own.list_own(dataset, own.OwnData.read(wanted["own"]))
+        wanted["files"] = own.fingerprint(*listed)
+    return settings.dumps(wanted)
 
 
 # Render or decode a data set and split it.
@@ -25,7 +36,11 @@ rule prepare:
     priority: 100
     conda:
         "../../environment.yml"
-    threads: lambda wildcards: workflow.cores if wildcards.dataset in PUBLISHED else 1
+    # Rendering takes one core.
+    threads:
+        lambda wildcards: (
+            workflow.cores if wildcards.dataset in {*PUBLISHED, *CONFIG["own"]} else 1
+        )
     params:
         folder=lambda wildcards, output: Path(output.images).parent,
         archives=lambda wildcards: (
@@ -33,9 +48,7 @@ rule prepare:
             if wildcards.dataset in PUBLISHED
             else ""
         ),
-        settings=settings.dumps(
-            {"image_size": CONFIG.get("stored_size") or CONFIG["image_size"]}
-        ),
+        settings=lambda wildcards: prepare_settings(wildcards.dataset),
     shell:
         "python -m lqf prepare --name {wildcards.dataset} --output {params.folder}"
         " {params.archives} --workers {threads} --settings {params.settings:q} --log {log}"

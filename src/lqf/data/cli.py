@@ -61,7 +61,8 @@ def _prepare(options: argparse.Namespace) -> None:
     settings = options.settings
     size = settings["image_size"]
     if (own := settings.get("own")) is not None:
-        from lqf.data.own import OwnData, prepare_own
+        from lqf.data.own import OwnData
+        from lqf.data.prepare_own import prepare_own
 
         prepare_own(options.name, OwnData.read(own), options.output, size, workers=options.workers)
         return

@@ -1,26 +1,30 @@
-"""Data sets of the user: folders of images, or a CSV file that lists them."""
+"""Data sets of the user: folders of images, or a CSV file that lists them.
+
+Read while a workflow is being planned, so it imports neither torch nor Pillow.
+"""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
 import difflib
+import hashlib
 import os
+import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from lqf.data.catalogue import SPLITS, Split
-from lqf.data.folder import check_replaceable, replacing
 from lqf.data.layouts.files import IMAGES
 from lqf.data.listing import Entry, Listing, WrongListing, check_filled, draw
-from lqf.data.prepare_listing import write_listing
-from lqf.data.prepare_published import check_size
 from lqf.data.published import SplitRule
 
 _COLUMNS = ("path", "class", "split")
+# JPEG, PNG, GIF, BMP, TIFF, PPM; WebP has its own test.
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,14 @@ class OwnData:
                     f"the key '{key}' of own data is {getattr(self, key)!r}: choose a fraction between "
                     "0 and 1."
                 )
+        try:
+            groups = re.compile(self.group).groups if self.group is not None else 1
+        except re.error as error:
+            raise ValueError(f"the key 'group' of own data is no pattern: {error}.") from None
+        if groups < 1:
+            raise ValueError(
+                f"the key 'group' of own data is {self.group!r}: it needs a group in parentheses."
+            )
 
     @classmethod
     def read(cls, settings: Mapping[str, Any]) -> OwnData:
@@ -85,42 +97,6 @@ class OwnData:
         return cls(**given)
 
 
-def prepare_own(
-    name: str,
-    own: OwnData,
-    folder: Path,
-    image_size: int = 256,
-    *,
-    workers: int | None = None,
-    progress: bool = True,
-) -> None:
-    """Make the packed form of a user's images; the folder gets all of it or nothing.
-
-    Args:
-        name: Name of the data set.
-        own: Where the images are.
-        folder: Where to write; an earlier version in it is replaced.
-        image_size: Height and width of the stored images in pixels.
-        workers: Processes that decode; None takes every core.
-        progress: Show a bar.
-    """
-    check_size(image_size)
-    folder = Path(folder).resolve()
-    check_replaceable(folder)
-    listing, root = list_own(name, own)
-    about = {
-        "name": name,
-        "title": own.title or name,
-        "group": "coarse",
-        "distance": "real",
-        "description": f"Own images from {own.folder or own.index}.",
-        "seed": own.seed,
-        "paper": None,
-    }
-    with replacing(folder) as partial:
-        write_listing(listing, root, partial, image_size, about, workers=workers, progress=progress)
-
-
 def list_own(name: str, own: OwnData) -> tuple[Listing, Path]:
     """List a user's images with their splits.
 
@@ -144,6 +120,49 @@ def list_own(name: str, own: OwnData) -> tuple[Listing, Path]:
             rule = SplitRule("fraction", test=fraction, seed=own.seed, group=own.group)
             listing = draw(listing, rule, "train", cast(Split, split))
     return check_filled(listing, name), root
+
+
+def problems(listing: Listing, root: Path) -> Iterator[str]:
+    """Look at the beginning of every file, before anything is decoded.
+
+    Args:
+        listing: The images.
+        root: Folder that their paths are relative to.
+
+    Yields:
+        One sentence if any file is not an image, with the first of them.
+    """
+    wrong = [entry.path for entry in listing.entries if not _looks_like_an_image(root / entry.path)]
+    if wrong:
+        more = f" ({len(wrong)} files like it)" if len(wrong) > 1 else ""
+        yield f"{root / wrong[0]} is no image that can be read{more}: replace it or remove it."
+
+
+def fingerprint(listing: Listing, root: Path) -> str:
+    """Tell whether the images are still the same, by name, class, split, size and time of change.
+
+    Args:
+        listing: The images.
+        root: Folder that their paths are relative to.
+
+    Returns:
+        A hexadecimal digest.
+    """
+    digest = hashlib.sha256()
+    for entry in sorted(listing.entries, key=lambda one: one.path):
+        status = (root / entry.path).stat()
+        parts = (entry.path, listing.classes[entry.label], entry.split)
+        digest.update(repr((*parts, status.st_size, status.st_mtime_ns)).encode())
+    return digest.hexdigest()[:16]
+
+
+def _looks_like_an_image(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    return start.startswith(_BEGINNINGS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
 
 
 def _from_folder(name: str, root: Path) -> Listing:

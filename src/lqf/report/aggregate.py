@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,8 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[Path]:
     for experiment, function in _AGGREGATORS.items():
         if experiment not in sections:
             continue
-        for name, frame in function(runs, sections[experiment], seeds).items():
+        section = {**sections[experiment], "described": _described(data)}
+        for name, frame in function(runs, section, seeds).items():
             write(frame, output / name)
         if experiment == "informativeness":
             scores = pd.read_csv(output / "informativeness_scores.csv")
@@ -65,3 +67,11 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[Path]:
             aggregate_samples.save_images(scores, shown, data, output / "informative_images.png")
         written += [output / name for name in AGGREGATED[experiment]]
     return written
+
+
+def _described(data: Path) -> dict[str, Any]:
+    """Returns what the folders of the prepared data sets say about them."""
+    return {
+        about.parent.name: json.loads(about.read_text(encoding="utf-8"))
+        for about in sorted(data.glob("*/dataset.json"))
+    }

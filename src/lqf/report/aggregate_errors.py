@@ -85,11 +85,13 @@ def fine_grained(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> F
     return {"fine_grained.csv": means, "fine_grained_runs.csv": selected}
 
 
-def dataset_columns(name: str) -> dict[str, Any]:
+def dataset_columns(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """Describes a data set for tables and figures.
 
     Args:
-        name: A name in the catalogue, or of somebody's own data.
+        name: A data set of the demo, of the paper, or of the user.
+        section: An experiment of the config; `described` holds what the folder of a data set says
+            about it, by name.
 
     Returns:
         title, group, distance, paper (the data set of the paper that it is or stands for) and
@@ -106,7 +108,14 @@ def dataset_columns(name: str) -> dict[str, Any]:
     if (one := _published().get(name)) is not None:
         about = {"title": one.title, "group": one.group, "distance": "real", "paper": one.paper}
         return {**about, "stand_in": False}
-    return {"title": name, "group": "", "distance": "", "paper": None, "stand_in": True}
+    known = section.get("described", {}).get(name, {})
+    return {
+        "title": known.get("title", name),
+        "group": known.get("group", ""),
+        "distance": known.get("distance", ""),
+        "paper": None,
+        "stand_in": True,
+    }
 
 
 @cache
@@ -161,7 +170,7 @@ def mean_errors(
     for (dataset, method), runs in selected.groupby(["dataset", "method"], sort=True):
         fine = runs[runs["status"] == "ok"]
         mean, on_test = t_interval(fine["test_err"]), t_interval(fine["test_err_on_test"])
-        about = dataset_columns(str(dataset))
+        about = dataset_columns(str(dataset), section)
         printed = None
         if table and about["paper"] and not about["stand_in"]:
             printed = paper.error(table, about["paper"], str(method))

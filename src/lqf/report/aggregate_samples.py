@@ -30,7 +30,11 @@ def _read(
     frames = []
     for seed in section.get("seeds") or seeds:
         frame = read_rows(runs / kind / dataset / str(seed) / file, columns.split())
-        about = {"dataset": dataset, "title": dataset_columns(dataset)["title"], "seed": seed}
+        about = {
+            "dataset": dataset,
+            "title": dataset_columns(dataset, section)["title"],
+            "seed": seed,
+        }
         frame = frame.drop(columns=[key for key in about if key in frame.columns])
         frames.append(frame.assign(**about))
     rows = pd.concat(frames, ignore_index=True)

@@ -52,7 +52,10 @@ def elr(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     )
     best = []
     for (dataset, method), rows in frame.groupby(["dataset", "method"], sort=True):
-        row: dict[str, Any] = {"dataset": dataset, "title": dataset_columns(str(dataset))["title"]}
+        row: dict[str, Any] = {
+            "dataset": dataset,
+            "title": dataset_columns(str(dataset), section)["title"],
+        }
         row |= {"method": method, "n_seeds": int(rows["n_seeds"].max())}
         fine = rows[rows["n_diverged"] == 0]
         for suffix, column in (("", "val_mean"), ("_on_test", "err_mean")):
@@ -114,7 +117,7 @@ def kshot(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
                 "shots": shots,
                 "n_train": rows["n_train"].iloc[0],
                 "dataset": dataset,
-                "title": dataset_columns(str(dataset))["title"],
+                "title": dataset_columns(str(dataset), section)["title"],
                 "err_lqf": lqf,
                 "err_nlft": nlft,
                 "diff": lqf - nlft,
@@ -168,7 +171,7 @@ def online(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
         means.append(
             {
                 **dict(zip(("dataset", "method", "step"), key, strict=True)),
-                "title": dataset_columns(str(key[0]))["title"],
+                "title": dataset_columns(str(key[0]), section)["title"],
                 "n_seen": rows["n_seen"].mean(),
                 "acc_mean": acc.value,
                 "acc_std": standard_deviation(fine["acc"]),

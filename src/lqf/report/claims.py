@@ -17,6 +17,10 @@ from lqf.report.statistics import Estimate
 
 VERDICTS = ("holds", "fails", "undecided", "not tested")
 
+_COLUMNS = (
+    *("id", "source", "statement", "measure", "value", "low", "high", "n", "interval", "verdict"),
+    *("rule", "paper_value", "paper_verdict", "note"),
+)
 # The extremes of n values cover the median with probability 1 − 2 / 2ⁿ: 0.97 for six.
 _MANY = 6
 
@@ -65,7 +69,7 @@ def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]
                 "note": note,
             }
         )
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows, columns=list(_COLUMNS))
     write(frame, output)
     return frame
 

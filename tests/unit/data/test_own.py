@@ -6,8 +6,9 @@ import pytest
 from PIL import Image
 
 from lqf.data.listing import WrongListing
-from lqf.data.own import OwnData, list_own, prepare_own
+from lqf.data.own import OwnData, fingerprint, list_own, problems
 from lqf.data.packed import PackedDataset
+from lqf.data.prepare_own import prepare_own
 
 
 def _image(path, level=100, size=(20, 18)):
@@ -125,3 +126,36 @@ def test_a_failure_leaves_nothing_behind(folder, tmp_path):
     with pytest.raises(ValueError, match=r"train/cat/0\.jpg cannot be decoded: it is not an image"):
         _prepare(OwnData(folder=folder), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_files_that_are_no_images_are_told_before_decoding(folder):
+    assert list(problems(*list_own("mine", OwnData(folder=folder)))) == []
+    (folder / "train" / "bird" / "3.jpg").write_text("<html>")
+    (folder / "train" / "cat" / "4.jpg").write_bytes(b"")
+    [sentence] = problems(*list_own("mine", OwnData(folder=folder)))
+    assert sentence.startswith(str(folder / "train" / "bird" / "3.jpg"))
+    assert "no image that can be read (2 files like it)" in sentence
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM"])
+def test_usual_formats_look_like_images(folder, format):
+    Image.new("RGB", (9, 9)).save(folder / "train" / "bird" / "3.jpg", format=format)
+    assert list(problems(*list_own("mine", OwnData(folder=folder)))) == []
+
+
+def test_fingerprint_changes_with_the_images_alone(folder):
+    def current():
+        return fingerprint(*list_own("mine", OwnData(folder=folder)))
+
+    before = current()
+    assert current() == before
+    (folder / "notes.txt").write_text("")
+    assert current() == before
+    _image(folder / "train" / "cat" / "new.jpg")
+    assert current() != before
+
+
+@pytest.mark.parametrize(("group", "sentence"), [("(", "is no pattern"), ("a", "in parentheses")])
+def test_a_bad_group_is_refused(group, sentence, folder):
+    with pytest.raises(ValueError, match=sentence):
+        OwnData(folder=folder, group=group)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,19 @@ def test_the_papers_own_data_sets_get_number_and_difference(tmp_path: Path) -> N
     assert (row["title"], row["group"]) == ("CUB-200-2011", "fine")
     assert row["paper_err"] == 17.1
     assert row["diff"] == pytest.approx(1.0)
+
+
+def test_own_data_set_has_its_own_title_and_no_number_of_the_paper(tmp_path: Path) -> None:
+    described = tmp_path / "data" / "mine" / "dataset.json"
+    described.parent.mkdir(parents=True)
+    described.write_text(json.dumps({"title": "My leaves", "group": "coarse", "paper": None}))
+    write_metrics(tmp_path / "runs", "train", mark([metrics_row("mine", "nlft", 0, 18.1)]))
+    section = {"datasets": ["mine"], "methods": ["nlft"], "seeds": [0]}
+    wanted = {**settings(fine_grained=section), "data": str(tmp_path / "data")}
+    aggregate(tmp_path / "runs", tmp_path / "out", wanted)
+    row = pd.read_csv(tmp_path / "out" / "fine_grained.csv").iloc[0]
+    assert row["title"] == "My leaves"
+    assert np.isnan(row["paper_err"])
 
 
 def test_best_rate_is_the_middle_of_the_tied_ones(tmp_path: Path) -> None:

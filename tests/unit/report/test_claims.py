@@ -50,6 +50,14 @@ def test_claims_without_results_are_not_tested(tmp_path: Path) -> None:
     assert frame["note"].str.contains("is not among the results").all()
 
 
+def test_no_claims_are_an_empty_table_that_can_be_read(tmp_path: Path) -> None:
+    claims(tmp_path, tmp_path / "claims.csv", [])
+
+    table = pd.read_csv(tmp_path / "claims.csv")
+    assert len(table) == 0
+    assert {"id", "verdict", "paper_verdict"} <= set(table.columns)
+
+
 def test_two_claims_of_one_id_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadClaim, match="is there twice"):
         claims(tmp_path, tmp_path / "claims.csv", [CLAIMS[0], CLAIMS[0]])

@@ -1,0 +1,176 @@
+"""Own data through the whole workflow: real photographs, real ImageNet weights, where they are at hand."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lqf import config
+
+ROOT = Path(__file__).parents[2]
+OWN = ROOT / "config/own-data.yaml"
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
+REAL = Path(os.environ.get("LQF_REALBENCH", ROOT.parent / "shared" / "realbench"))
+WEIGHTS = REAL / "weights" / "imagenet_squeezenet1_1.safetensors"
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    return subprocess.run(
+        [*command, "--directory", str(folder), "--configfile", *arguments],
+        cwd=folder,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+
+
+def images(folder: Path, count: int = 10) -> Path:
+    """A folder of the user: two classes, no split."""
+    from PIL import Image
+
+    for label, name in enumerate(("bird", "cat")):
+        (folder / "train" / name).mkdir(parents=True)
+        for n in range(count):
+            Image.new("RGB", (40, 30), (90 * label, 5 * n, 50)).save(
+                folder / "train" / name / f"{n}.jpg"
+            )
+    return folder
+
+
+def overlay(folder: Path, **changes: Any) -> str:
+    path = folder / "mine.yaml"
+    path.write_text(yaml.safe_dump(changes))
+    return str(path)
+
+
+def test_example_is_accepted_once_its_folder_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = config.load(ROOT / "config/config.yaml", OWN)
+    with pytest.raises(config.ConfigError, match=r"'own.mine' cannot be used: .*no folder images"):
+        config.resolve(example, SCHEMA)
+    images(tmp_path / "images")
+
+    assert set(config.resolve(example, SCHEMA)["experiments"]) == {"comparison"}
+
+
+def test_plan_follows_the_images(tmp_path: Path) -> None:
+    images(tmp_path / "images")
+    done = run(tmp_path, str(OWN), "-n")
+    assert done.returncode == 0, done.stdout
+    wanted = {"prepare": 1, "download_weights": 1, "backbone": 2, "train": 18, "figure": 1}
+    for rule, number in wanted.items():
+        assert [rule, str(number)] in [line.split() for line in done.stdout.splitlines()]
+    assert "tour" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("own", "damage", "parts"),
+    [
+        ({"folder": "nowhere"}, None, ["'own.mine'", "no folder nowhere/train"]),
+        ({"foldr": "images"}, None, ["'own.mine.foldr'", "did you mean 'folder'?"]),
+        ({"index": "list.csv"}, None, ["'own.mine'", "either the key 'folder' or the key 'index'"]),
+        ({}, "empty class", ["'own.mine'", "'dog'"]),
+        ({}, "no image", ["images/train/cat/3.jpg is no image that can be read"]),
+        ({"test": 2}, None, ["'own.mine.test' is 2", "below 1"]),
+    ],
+    ids=lambda one: str(one)[:25],
+)
+def test_what_is_wrong_is_one_sentence_before_any_job(
+    own: dict[str, Any], damage: str | None, parts: list[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    images(tmp_path / "images")
+    if damage == "empty class":
+        (tmp_path / "images/train/dog").mkdir()
+    elif damage == "no image":
+        (tmp_path / "images/train/cat/3.jpg").write_text("<html>")
+    changed = config.merge(config.load(ROOT / "config/config.yaml", OWN), {"own": {"mine": own}})
+
+    with pytest.raises(config.ConfigError) as caught:
+        config.resolve(changed, SCHEMA)
+
+    message = str(caught.value)
+    assert all(part in message for part in parts), message
+    assert len(message.splitlines()) == 1
+
+
+def test_more_images_than_there_are_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    images(tmp_path / "images")
+    changed = config.merge(config.load(ROOT / "config/config.yaml", OWN), {"train_per_class": 8})
+
+    with pytest.raises(
+        config.ConfigError, match=r"'mine' .* has only 7 training images of a class"
+    ):
+        config.resolve(changed, SCHEMA)
+
+
+@pytest.mark.skipif(not WEIGHTS.is_file(), reason="../shared/realbench is not there")
+def test_real_images_with_real_weights(tmp_path: Path) -> None:
+    for name in ("caltech101_20", "chest_xray_2"):
+        with tarfile.open(REAL / "datasets" / f"{name}.tar") as archive:
+            archive.extractall(tmp_path, filter="data")
+    small = {"epochs": 6, "weight_decays": [1.0e-4]}
+    mine = overlay(
+        tmp_path,
+        scale="real",
+        seeds=[0],
+        seeds_together=True,
+        image_size=64,
+        train_per_class=4,
+        datasets=["caltech", "xray"],
+        own={
+            "mine": {"folder": "chest_xray_2"},
+            "caltech": {"folder": "caltech101_20", "title": "Caltech, 20 classes"},
+            "xray": {"folder": "chest_xray_2", "title": "Chest X-ray"},
+        },
+        backbone={"network": "squeezenet1_1", "weights": {"relu": str(WEIGHTS)}},
+        training={
+            "nonlinear": {**small, "rates": [0.001], "batch_norm": ["frozen"]},
+            "sgd": {**small, "rates": [0.01]},
+            # The damping is at the level of the curvature, which is large without batch norm.
+            "pcg": {"weight_decays": [1.0e-2], "damping": 1.0e4, "max_passes": 30},
+        },
+        experiments={
+            "comparison": {"datasets": ["caltech", "xray"], "methods": ["nlft", "lqf_exact", "fc"]}
+        },
+    )
+
+    done = run(tmp_path, str(OWN), mine, "--cores", "2")
+
+    assert done.returncode == 0, done.stdout[-4000:]
+    with open(tmp_path / "figures/real/table1.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {"Caltech, 20 classes", "Chest X-ray"} <= {row["title"] for row in rows}
+    with open(tmp_path / "results/real/comparison.csv", newline="", encoding="utf-8") as file:
+        errors = {
+            (row["dataset"], row["method"]): float(row["err_mean"]) for row in csv.DictReader(file)
+        }
+    # Far below the 95 % of guessing: the weights are ImageNet's and the images are normalised for them.
+    assert errors["caltech", "lqf_exact"] < 60
+    assert errors["caltech", "fc"] < 60
+    assert (tmp_path / "figures/real/figure1_left.pdf").is_file()
+    again = run(tmp_path, str(OWN), mine, "-n")
+    assert "Nothing to be done" in again.stdout
+    new = tmp_path / "chest_xray_2/train/NORMAL/new.jpg"
+    new.write_bytes(next((tmp_path / "chest_xray_2/train/NORMAL").glob("*.jpg")).read_bytes())
+    more = run(tmp_path, str(OWN), mine, "-n").stdout
+    assert "prepare" in more
+    assert "xray/lqf_exact" in more
+    assert "caltech/lqf_exact" not in more
