@@ -285,9 +285,11 @@ def markdown(result: dict[str, Any]) -> str:
         if under:
             lines += [
                 "",
-                f"{row['dataset']}, seed {row['seed']}: below the optimum's {row['optimum']:.1f} on "
-                f"the way: {'; '.join(under)}. Stopping early then acts as a stronger ridge than "
-                "the one that is solved for.",
+                (
+                    f"{row['dataset']}, seed {row['seed']}: lower than the optimum's "
+                    f"{row['optimum']:.1f} on the way: {'; '.join(under)}. Stopping early "
+                    "regularises, here more than this ridge does."
+                ),
             ]
     return "\n".join(lines) + "\n"
 
