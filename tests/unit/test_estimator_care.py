@@ -1,0 +1,250 @@
+"""What a user may have set, and may interrupt, changes neither the answer nor the user's things."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from lqf.estimator import LQF
+from lqf.fitted import exact, inputs
+from lqf.linear import Linearized
+
+C = 3
+
+
+def make_network():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.Dropout(0.5),
+        nn.Conv2d(4, 5, 3, stride=2),
+        nn.Flatten(),
+        nn.Linear(20, 7),
+    ).double()
+
+
+def trained_network():
+    network = make_network()
+    network[1].running_mean.normal_()
+    network[1].running_var.uniform_(0.5, 2.0)
+    return network
+
+
+def make_data(n=14, dtype=torch.float64):
+    g = torch.Generator().manual_seed(0)
+    labels = torch.arange(n) % C
+    images = torch.randn(n, 3, 8, 8, generator=g, dtype=torch.float64)
+    images[torch.arange(n), labels] += 1.0
+    return images.to(dtype), labels
+
+
+@pytest.fixture(params=["exact", "iterative"])
+def kind(request, monkeypatch):
+    if request.param == "iterative":
+        monkeypatch.setattr(exact, "MAX_ROWS", 0)
+    return request.param
+
+
+def fit(network, data=None, **options):
+    options = {"ridge": 0.5, "device": "cpu", "tolerance": 1e-10, "max_passes": 300, **options}
+    return LQF(network, C, **options).fit(make_data() if data is None else data)
+
+
+def test_modes_of_the_caller_change_nothing(kind):
+    expected = fit(trained_network()).delta_
+    for mode in (torch.no_grad(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16)):
+        with mode:
+            images, labels = make_data()
+            model = fit(trained_network(), (images, labels))
+            outputs = model.decision_function(images)
+            model.leave_one_out()
+            model.forget([0])
+        torch.testing.assert_close(model.delta_, expected, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(outputs, model.decision_function(images), rtol=0, atol=0)
+
+
+def test_global_random_numbers_are_not_drawn(kind):
+    torch.manual_seed(5)
+    network = make_network()
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first = fit(network, ridge="loo")
+    first.predict_proba(make_data()[0])
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(99)
+    assert torch.equal(fit(network, ridge="loo").delta_, first.delta_)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_fit_leaves_everything_as_it_was(kind, error, monkeypatch):
+    network = trained_network().train()
+    network[4].weight.requires_grad_(False)
+    network[1].eval()
+    calls = []
+    network[4].register_forward_hook(lambda *_: calls.append(1))
+    state = copy.deepcopy(network.state_dict())
+    flags = [(m.training, len(m._forward_hooks)) for m in network.modules()]
+    needs = [p.requires_grad for p in network.parameters()]
+    model = fit(network)
+    delta = model.delta_.clone()
+    original, left = Linearized._call, [2]
+
+    def failing(self, *arguments):
+        left[0] -= 1
+        if left[0] <= 0:
+            raise error
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Linearized, "_call", failing)
+    with pytest.raises(error):
+        model.fit(*make_data(20))
+    monkeypatch.undo()
+    assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
+    assert flags == [(m.training, len(m._forward_hooks)) for m in network.modules()]
+    assert needs == [p.requires_grad for p in network.parameters()]
+    assert all(p.grad is None for p in network.parameters())
+    assert torch.equal(model.delta_, delta)
+    assert model.decision_function(make_data()[0]).shape == (14, C)
+
+
+def test_half_precision_images_are_taken_and_integers_refused():
+    network = trained_network().float()
+    images, labels = make_data(dtype=torch.float32)
+    expected = fit(network, (images, labels)).decision_function(images)
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        model = fit(network, (images.to(dtype), labels))
+        found = model.decision_function(images.to(dtype))
+        assert found.dtype is torch.float32
+        torch.testing.assert_close(found, expected, rtol=0.1, atol=0.2)
+    found = fit(network, (images.numpy(), labels.numpy())).decision_function(images.numpy())
+    torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match=r"images are torch\.uint8; floating point is needed"):
+        fit(network, (images.to(torch.uint8), labels))
+
+
+def test_names_of_classes_are_refused():
+    images, _ = make_data()
+    with pytest.raises(ValueError, match="LabelEncoder"):
+        fit(trained_network(), (images, ["cat", "dog"] * 7))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [nn.BatchNorm2d(4, track_running_stats=False), nn.Dropout2d(0.5)],
+    ids=["statistics of the batch", "randomness"],
+)
+def test_outputs_that_depend_on_more_than_the_image_are_refused(layer):
+    if isinstance(layer, nn.Dropout2d):
+        layer.eval = layer.train = lambda *_: layer  # dropout that stays
+    network = make_network()
+    network[1] = layer.double()
+    if isinstance(layer, nn.Dropout2d):
+        network[1].forward = lambda x: nn.functional.dropout2d(x, 0.5, True)
+    with pytest.raises(ValueError, match="other outputs alone than beside another one"):
+        fit(network)
+
+
+def test_folding_keeps_the_function_and_changes_the_coordinates():
+    images, _ = make_data()
+    kept, folded = (fit(trained_network(), fold_batch_norm=fold) for fold in (False, True))
+    assert isinstance(kept.network_[1], nn.BatchNorm2d)
+    assert isinstance(folded.network_[1], nn.Identity)
+    torch.testing.assert_close(kept.network_(images), folded.network_(images))
+    # ‖w − w0‖² is measured in other coordinates, so the optima differ.
+    assert not torch.allclose(kept.decision_function(images), folded.decision_function(images))
+    assert isinstance(fit(trained_network()).network_[1], nn.Identity)
+    own = trained_network()
+    own[-1] = nn.Linear(20, C).double()
+    as_it_is = fit(own, head="keep", activation=None)
+    assert as_it_is.network_.state_dict().keys() == own.state_dict().keys()
+
+
+def test_a_network_that_cannot_be_traced_is_not_folded():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = trained_network()
+
+        def forward(self, x):
+            return self.body(x) if x.sum() < 1e9 else self.body(-x)
+
+    model = fit(Branching())
+    assert isinstance(model.network_.body[1], nn.BatchNorm2d)
+    with pytest.raises(ValueError, match=r"cannot trace Branching to fold .* use fold_batch_norm"):
+        fit(Branching(), fold_batch_norm=True)
+
+
+def test_frozen_and_folded_parameters_are_restored(kind, tmp_path):
+    network = trained_network()
+    for layer in network[:2]:
+        layer.requires_grad_(False)
+    model = fit(network, ridge="loo")
+    model.predict_proba(make_data()[0])
+    model.save(tmp_path / "model")
+    loaded = LQF.load(tmp_path / "model", make_network(), device="cpu")
+    images, _ = make_data(5)
+    assert torch.equal(loaded.predict_proba(images), model.predict_proba(images))
+    assert loaded.temperature_ == model.temperature_
+    assert loaded.ridge_choice_.mu == model.mu_
+    assert loaded.exact_ == model.exact_
+    assert not loaded.network_[0].weight.requires_grad
+    torch.testing.assert_close(
+        loaded.predictive_covariance(images), model.predictive_covariance(images)
+    )
+    (tmp_path / "damaged").write_bytes((tmp_path / "model").read_bytes()[:100])
+    with pytest.raises(ValueError, match="is no safetensors file, or damaged"):
+        LQF.load(tmp_path / "damaged")
+
+
+def test_the_certificate_says_what_forgetting_cost(kind):
+    model = fit(trained_network(), tolerance=1e-6)
+    assert "from scratch" not in str(model.certificate_)
+    certificate = model.forget([2]).certificate_
+    assert certificate.seconds_of_fit == model.certificate_.seconds
+    assert f"the fit from scratch took {model.certificate_.passes:.3g} passes" in str(certificate)
+    hasty = LQF(trained_network(), C, ridge=1e-3, device="cpu", tolerance=1e-9, max_passes=4)
+    if kind == "iterative":
+        assert "NOT within" in str(hasty.fit(make_data()).certificate_)
+
+
+class Items(Dataset):
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, i):
+        return self.items[i]
+
+
+def test_a_large_data_set_is_mapped_from_a_file(monkeypatch):
+    images, labels = make_data()
+    items = Items(list(zip(images, labels, strict=True)))
+    expected = fit(trained_network(), items).delta_
+    monkeypatch.setattr(inputs, "IN_MEMORY", 0)
+    assert torch.equal(fit(trained_network(), items).delta_, expected)
+    assert torch.equal(inputs.read_samples(items, C)[0], images)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        (torch.zeros(3, 8, 8), "item 1 of the data set is a Tensor; a pair"),
+        ((torch.zeros(3, 8, 8), 1.5), "the label of item 1 is 1.5"),
+        ((torch.zeros(3, 8, 8, dtype=torch.uint8), 1), "images are torch.uint8"),
+        ((torch.zeros(3, 9, 8), 1), r"image 1 has shape \(3, 9, 8\)"),
+    ],
+)
+def test_items_that_are_no_samples_are_refused(item, message):
+    with pytest.raises(ValueError, match=message):
+        fit(trained_network(), Items([(torch.zeros(3, 8, 8), 0), item]))
+
+
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="cannot be used here"):
+        fit(trained_network(), device="cuda:77")

@@ -1,0 +1,165 @@
+"""The estimator with the kinds of network that torchvision has, small and with random weights."""
+
+import logging
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, jvp
+from torchvision import models
+
+from lqf.estimator import LQF
+from lqf.fitted import exact
+from lqf.linear import Linearized
+from lqf.linear.modes import differentiable
+
+C, N = 3, 4
+
+
+def resnet():
+    return models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], width_per_group=64)
+
+
+def convnext():
+    block = models.convnext.CNBlockConfig
+    return models.ConvNeXt([block(8, 12, 1), block(12, None, 1)])
+
+
+def vit():
+    return models.VisionTransformer(32, 8, 2, 2, hidden_dim=16, mlp_dim=24)
+
+
+NETWORKS = {
+    "resnet": (resnet, 32),
+    "mobilenet_v2": (partial(models.mobilenet_v2, width_mult=0.25), 32),
+    "mobilenet_v3": (partial(models.mobilenet_v3_small, width_mult=0.5), 32),
+    "squeezenet": (models.squeezenet1_1, 48),
+    "convnext": (convnext, 32),
+    "vit": (vit, 32),
+    "densenet": (partial(models.DenseNet, 8, (2, 2), 8), 32),
+    "shufflenet": (models.shufflenet_v2_x0_5, 32),
+}
+WITHOUT_KRONECKER = {"vit": "self_attention", "convnext": "layer_scale"}
+
+
+def data(size, dtype=torch.float64):
+    g = torch.Generator().manual_seed(0)
+    return torch.randn(N, 3, size, size, generator=g, dtype=dtype), torch.arange(N) % C
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_torchvision_networks(name, monkeypatch, caplog):
+    make, size = NETWORKS[name]
+    torch.manual_seed(0)
+    network = make().double()
+    images, labels = data(size)
+    options = {"ridge": 10.0, "device": "cpu", "tolerance": 1e-4, "max_passes": 300}
+    model = LQF(network, C, **options).fit(images, labels)
+    assert model.exact_
+    assert model.certificate_.residual < 1e-9
+    # The outputs are those of forward mode through the whole network.
+    inner = model.network_
+    weights = {k: p.detach() for k, p in inner.named_parameters()}
+    split = dict(
+        zip(model._linearized.layout.names, model.delta_.split(_sizes(model)), strict=True)
+    )
+    moves = {k: split[k].reshape(p.shape) if k in split else 0 * p for k, p in weights.items()}
+    with differentiable(images.device):
+        f0, change = jvp(lambda w: functional_call(inner, w, images), (weights,), (moves,))
+    torch.testing.assert_close(model.decision_function(images), f0 + change)
+    # The optimum has no gradient: Jᵀr = μδ.
+    residual = 15.0 * nn.functional.one_hot(labels, C) - f0 - change
+    pulled = torch.autograd.grad(
+        inner(images), [dict(inner.named_parameters())[k] for k in split], residual
+    )
+    flat = torch.cat([p.reshape(-1) for p in pulled])
+    torch.testing.assert_close(flat, 10.0 * model.delta_, rtol=1e-5, atol=1e-7)
+
+    if model._linearized.layout.size > 50_000:
+        return  # the eigenbases of wide layers take seconds
+    monkeypatch.setattr(exact, "MAX_ROWS", 0)
+    with caplog.at_level(logging.INFO):
+        other = LQF(network, C, **options).fit(images, labels)
+    assert not other.exact_
+    assert other.certificate_.met
+    error = (other.decision_function(images) - model.decision_function(images)).norm()
+    assert error < 0.02 * change.norm()
+    if name in WITHOUT_KRONECKER:
+        assert "diagonal block" in caplog.text
+        assert WITHOUT_KRONECKER[name] in caplog.text
+
+
+def _sizes(model):
+    return [int(torch.tensor(shape).prod()) for shape in model._linearized.layout.shapes]
+
+
+@pytest.mark.parametrize("name", ["vit_b_16", "convnext_tiny"])
+def test_full_networks_are_linearised(name):
+    make = {
+        "vit_b_16": partial(models.vit_b_16, image_size=32),
+        "convnext_tiny": models.convnext_tiny,
+    }[name]
+    torch.manual_seed(0)
+    network = make(num_classes=C).eval()
+    nn.init.normal_((network.heads.head if name == "vit_b_16" else network.classifier[2]).weight)
+    linearized = Linearized(network)
+    images = torch.randn(1, 3, 32, 32)
+    delta = torch.randn(linearized.layout.size) * 1e-3
+    cotangent = torch.randn(1, C)
+    outputs, change, gradient = linearized.product(images, delta, lambda f0, df: cotangent)
+    linearized._walk.whole = True  # torch.func.jvp of everything at once
+    torch.testing.assert_close(change, linearized.jvp(images, delta), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(outputs - change, network(images), rtol=1e-3, atol=1e-3)
+    left, right = (cotangent * change).sum(), gradient.double() @ delta.double()
+    assert left.item() == pytest.approx(right.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["exact", "iterative"])
+def test_parts_that_only_training_uses_stay(kind, monkeypatch, caplog):
+    class WithAuxiliary(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Conv2d(3, 4, 3)
+            self.auxiliary = nn.Linear(4, 9)
+            self.head = nn.Linear(4, 9)
+
+        def forward(self, x):
+            features = self.body(x).relu().mean((2, 3))
+            main = self.head(features)
+            return (main, self.auxiliary(features)) if self.training else main
+
+    if kind == "iterative":
+        monkeypatch.setattr(exact, "MAX_ROWS", 0)
+    torch.manual_seed(0)
+    with caplog.at_level(logging.INFO):
+        model = LQF(WithAuxiliary().double(), C, ridge=1.0, device="cpu").fit(data(8))
+    assert "auxiliary.weight" in caplog.text
+    assert len(model.delta_) == 4 * 27 + 4 + 4 * C + C
+
+
+def test_a_module_that_is_used_twice_is_right_or_refused(monkeypatch):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 4, 3, padding=1)
+            self.again = nn.Conv2d(4, 4, 3, padding=1)
+            self.head = nn.Linear(4, 9)
+
+        def forward(self, x):
+            return self.head(self.again(self.again(self.first(x)).relu()).mean((2, 3)))
+
+    torch.manual_seed(0)
+    network = Twice().double()
+    images, labels = data(8)
+    model = LQF(network, C, ridge=1.0, device="cpu").fit(images, labels)
+    inner = model.network_
+    weights = {k: p.detach() for k, p in inner.named_parameters()}
+    J = torch.func.jacrev(lambda w: functional_call(inner, w, images))(weights)
+    J = torch.cat([j.flatten(2) for j in J.values()], 2).flatten(0, 1)
+    target = (15.0 * nn.functional.one_hot(labels, C) - inner(images)).detach().reshape(-1)
+    delta = J.T @ torch.linalg.solve(J @ J.T + torch.eye(len(J)), target)
+    torch.testing.assert_close(model.delta_, delta)
+    monkeypatch.setattr(exact, "MAX_ROWS", 0)
+    with pytest.raises(ValueError, match="'again' runs 2 times"):
+        LQF(network, C, ridge=1.0, device="cpu").fit(images, labels)
