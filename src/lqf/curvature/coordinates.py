@@ -61,6 +61,8 @@ class Coordinates:
     Args:
         factors: Kronecker factors of the Gauss–Newton matrix at w0.
         size: k, how many coordinates to take; P or more takes all, which makes everything exact.
+            (A thin basis leaves out coordinates in which no sample has a row, so they are not
+            missed, except in the variance of an image unlike all samples.)
         rest: "sampled", or "dropped" for the k largest alone.
         eigenvalues: λ by layer from `eigenvalue_correction`; None for those of the factors.
         seed: of the sample.
