@@ -10,6 +10,7 @@ from types import ModuleType
 from benchmarks import (
     compute,
     convergence,
+    cost,
     curvature,
     epoch,
     influence,
@@ -26,6 +27,7 @@ from benchmarks.realbench import Absent
 BENCHMARKS: dict[str, ModuleType] = {
     "compute": compute,
     "convergence": convergence,
+    "cost": cost,
     "curvature": curvature,
     "epoch": epoch,
     "influence": influence,
