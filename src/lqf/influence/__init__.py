@@ -19,6 +19,11 @@ from lqf.influence.leave_one_out import (
     leave_one_out_residuals,
     leverage_blocks,
 )
+from lqf.influence.uncertainty import (
+    predictive_covariance,
+    selected_covariance,
+    selected_leverage,
+)
 
 __all__ = [
     "CompressedRidge",
@@ -40,7 +45,10 @@ __all__ = [
     "leave_one_out_outputs",
     "leave_one_out_residuals",
     "leverage_blocks",
+    "predictive_covariance",
     "removal_effect",
     "remove",
     "removed_coefficients",
+    "selected_covariance",
+    "selected_leverage",
 ]
