@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lqf.data.status import gigabytes
 
@@ -17,6 +18,7 @@ CONFIGS = {
     "paper": [],
     "demo": ["--configfile", "config/demo.yaml"],
     "mini": ["--configfile", "config/demo.yaml", "tests/workflow/mini.yaml"],
+    "own": ["--configfile", "config/own-data.yaml"],
     "one experiment": ["--configfile", "config/demo.yaml", "--config", "only=kshot"],
 }
 
@@ -27,6 +29,15 @@ def lqf(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "lqf", "plan", *files],
         cwd=folder, text=True, capture_output=True, check=False,
     )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_images(tmp_path: Path) -> None:
+    """What config/own-data.yaml expects: two classes of ten images."""
+    for number in range(20):
+        file = tmp_path / "images" / "train" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(file)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -42,6 +53,9 @@ def test_jobs_are_those_that_snakemake_plans(name: str, tmp_path: Path) -> None:
 
     assert wanted.pop("total") == sum(wanted.values())
     assert plan["jobs"] == wanted
+    if name == "own":
+        # Of ten images of each class, two are for testing, and one of eight for validation.
+        assert plan["images"] == {"mine": {"train": 14, "val": 2, "test": 4, "classes": 2}}
 
 
 def test_paper_scale_names_what_a_person_has_to_do(tmp_path: Path) -> None:
