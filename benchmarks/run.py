@@ -13,9 +13,11 @@ from benchmarks import (
     cost,
     curvature,
     epoch,
+    feed,
     influence,
     one_pass,
     preconditioner,
+    prepare,
     ranks,
     real,
 )
@@ -30,9 +32,11 @@ BENCHMARKS: dict[str, ModuleType] = {
     "cost": cost,
     "curvature": curvature,
     "epoch": epoch,
+    "feed": feed,
     "influence": influence,
     "pass": one_pass,
     "preconditioner": preconditioner,
+    "prepare": prepare,
     "ranks": ranks,
     "real": real,
 }

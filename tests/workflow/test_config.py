@@ -339,3 +339,18 @@ def test_readme_of_the_configuration_names_every_key() -> None:
     last = {key.rpartition(".")[2] for key, _ in schema_keys(SCHEMA) if not key.endswith("[]")}
 
     assert [key for key in sorted(last) if f"`{key}`" not in text] == []
+
+
+def test_images_are_cut_out_of_what_is_stored(demo: dict[str, Any]) -> None:
+    text = refusal(put(demo, "stored_size", 20))
+
+    assert "'stored_size' is 20" in text
+    assert "'image_size' 24" in text
+
+
+@pytest.mark.parametrize("solver", ["pcg", "closed_form"])
+def test_exact_solvers_refuse_augmentation(demo: dict[str, Any], solver: str) -> None:
+    text = refusal(put(demo, f"training.{solver}.augment", True))
+
+    assert f"'training.{solver}.augment' is true" in text
+    assert "fixed set of images" in text

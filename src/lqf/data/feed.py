@@ -10,7 +10,6 @@ import copy
 import mmap
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -124,12 +123,8 @@ class Feed:
         if isinstance(index, int):
             return self[torch.tensor([index])][0]
         part = self.take(index)
-        pixels = part._pixels()
-        if part.device.type == "cuda":
-            pixels = pixels.to(part.device, non_blocking=True)
-            turned = torch.from_numpy(part._flipped.copy()).to(part.device)
-            pixels = torch.where(turned[:, None, None, None], pixels.flip(2), pixels)
-        images = part._normalised(pixels).permute(0, 3, 1, 2)
+        images = part._on_cpu() if part.device.type == "cpu" else part._on_device()
+        images = images.permute(0, 3, 1, 2)
         return images if part._channels_last else images.contiguous()
 
     def split(self, size: int) -> Iterator[Tensor]:
@@ -141,23 +136,46 @@ class Feed:
         """All images at once, for data sets that are small."""
         return self[:]
 
-    def _pixels(self) -> Tensor:
-        """The crops, uint8, b × H × W × 3; flipped unless the device does that."""
+    def _on_cpu(self) -> Tensor:
+        """The batch, b × H × W × 3; an image stays in the cache from the file to the last operation."""
         size = self.size
-        on_gpu = self.device.type == "cuda"
-        batch = torch.empty(len(self), size, size, 3, dtype=torch.uint8, pin_memory=on_gpu)
-        lines = batch.view(len(self), size, 3 * size).numpy()
+        images = torch.empty(len(self), size, size, 3, dtype=self.dtype)
+        mean, deviation = self._mean.numpy(), self._deviation.numpy()
         # Mirrors a line of pixels; numpy takes bytes by index faster than it copies pixels backwards.
         mirror = np.arange(3 * size).reshape(size, 3)[::-1].reshape(-1)
-        for place, row, (y, x), flipped in zip(
-            lines, self._rows, self._corners, self._flipped, strict=True
+        for image, flipped, crop in zip(
+            images.view(len(self), size, 3 * size).numpy(),
+            self._flipped,
+            self._crops(),
+            strict=True,
         ):
-            crop = self._lines(int(row), int(y))[:, 3 * x : 3 * (x + size)]
-            if flipped and not on_gpu:
-                np.take(crop, mirror, axis=1, out=place, mode="clip")
-            else:
-                place[:] = crop
-        return batch
+            image[:] = np.take(crop, mirror, axis=1, mode="clip") if flipped else crop
+            image /= 255
+            image -= mean
+            image /= deviation
+        return images
+
+    def _on_device(self) -> Tensor:
+        """The same on another device, to which the crops go as uint8."""
+        size = self.size
+        pinned = self.device.type == "cuda"
+        batch = torch.empty(len(self), size, size, 3, dtype=torch.uint8, pin_memory=pinned)
+        for place, crop in zip(
+            batch.view(len(self), size, 3 * size).numpy(), self._crops(), strict=True
+        ):
+            place[:] = crop
+        pixels = batch.to(self.device, non_blocking=True)
+        flipped = torch.from_numpy(self._flipped.copy()).to(self.device)
+        pixels = torch.where(flipped[:, None, None, None], pixels.flip(2), pixels)
+        images = pixels.to(self.dtype)
+        lines = images.view(len(self), size, 3 * size)
+        lines.div_(255).sub_(self._mean).div_(self._deviation)
+        return images
+
+    def _crops(self) -> Iterator[NDArray[np.uint8]]:
+        """The crop of each image, H × 3W."""
+        for row, (y, x) in zip(self._rows, self._corners, strict=True):
+            yield self._lines(int(row), int(y))[:, 3 * x : 3 * (x + self.size)]
 
     def _lines(self, row: int, top: int) -> NDArray[np.uint8]:
         """H lines of a stored image, H × 3S.
@@ -176,16 +194,3 @@ class Feed:
         if len(read) < self.size * line:
             raise OSError(f"{self._file.name} ends before image {row}; prepare the data set again.")
         return np.frombuffer(read, np.uint8).reshape(self.size, line)
-
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        """``(x/255 − mean)/deviation``, b × H × W × 3."""
-        images = torch.empty(pixels.shape, dtype=self.dtype, device=self.device)
-        # Image by image on a CPU, where an image stays in the cache between the four operations.
-        parts: Any = (
-            zip(pixels, images, strict=True) if self.device.type == "cpu" else [(pixels, images)]
-        )
-        for source, image in parts:
-            image.copy_(source)
-            lines = image.view(*image.shape[:-2], -1)
-            lines.div_(255.0).sub_(self._mean).div_(self._deviation)
-        return images

@@ -136,3 +136,11 @@ def test_a_file_that_ends_early_is_told(array, tmp_path):
     assert feed[18].shape == (3, STORED, STORED)
     with pytest.raises(OSError, match="ends before image 19"):
         feed[19]
+
+
+def test_on_another_device_the_same_is_done_to_whole_batches(mapped):
+    feed = Feed(mapped, np.arange(20), size=SIDE, normalisation=IMAGENET).augmented(0, 1)
+
+    batch = feed.take(torch.tensor([7, 0, 19]))
+
+    torch.testing.assert_close(batch._on_device(), batch._on_cpu())
