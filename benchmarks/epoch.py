@@ -330,7 +330,8 @@ def markdown(result: dict[str, Any]) -> str:
             f"{row['setup_seconds']:.3g}",
         ]
         lines.append(line(cells))
-    return "\n".join([*lines, "", NOTE]) + "\n"
+    notes = [f"{row['method']}: {row['note']}." for row in result["rows"] if row.get("note")]
+    return "\n".join([*lines, "", NOTE, *(part for note in notes for part in ("", note))]) + "\n"
 
 
 def plot(result: dict[str, Any], path: Path) -> None:
