@@ -25,8 +25,9 @@ from benchmarks.machine import forget_peak, isolated, line, peak, ratio, residen
 from benchmarks.photographs import make_images
 from lqf.backbones import IMAGENET
 from lqf.data.feed import Feed
-from lqf.data.own import OwnData, prepare_own
+from lqf.data.own import OwnData
 from lqf.data.packed import PackedDataset
+from lqf.data.prepare_own import prepare_own
 
 TITLE = "Feeding batches from the packed array"
 ROUNDS = 5
@@ -171,7 +172,8 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         f"# {result['title']}",
         "",
-        f"Machine: {told}. Medians of {result['rounds']} rounds, side by side.",
+        f"Machine: {told}. Medians of {result['rounds']} rounds, side by side."
+        + (f" {result['note']}" if "note" in result else ""),
         "",
         f"Batches of {BATCH} × 3 × {SIZE} × {SIZE}, float32; {rows[0]['images']} JPEG photographs of 300 "
         + f"to 500 pixels, stored as {STORED} × {STORED}.",
