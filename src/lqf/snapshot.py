@@ -127,7 +127,8 @@ def read(path: Path, work: str) -> Snapshot | None:
         log.warning("state %s is damaged (%s); its work begins anew.", path, error)
         return None
     if about.get("work") != work:
-        log.warning("state %s belongs to other work, which begins anew.", path)
+        # As it does where a job has several pieces of work of one kind, one after the other.
+        log.info("state %s belongs to other work; this one begins anew.", path)
         return None
     numbers = about.get("numbers", "")
     if about.get("hash") != _hash(work, numbers, tensors):
