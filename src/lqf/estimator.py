@@ -46,8 +46,9 @@ class LQF(BaseEstimator):
     """Linear Quadratic Fine-Tuning of an image classifier.
 
     Small problems (N·C ≤ 4096 rows of J within 1 GiB) are solved directly in the dual, and every
-    question about samples is answered exactly.  Larger ones are solved by conjugate gradients with
-    Kronecker factors to a stated residual; their scores are approximations, and say so in the log
+    question about samples is answered exactly.  Larger ones are solved by conjugate gradients to a
+    stated residual, preconditioned by J in a few thousand coordinates (by Kronecker factors alone
+    beyond 32 classes); their scores are approximations, and say so in the log
     and in `exact_`.
 
     >>> model = LQF("resnet18", classes=37).fit((images, labels))  # doctest: +SKIP

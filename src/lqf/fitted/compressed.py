@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import copy
+
 from torch import Tensor
 from tqdm import tqdm
 
@@ -54,6 +56,20 @@ class Compressed:
                 seed=self._problem.seed,
                 progress=Moves(bar),
             )
+
+    def of(self, problem: Problem, rows: Tensor) -> Compressed:
+        """The same coordinates with the rows of other training samples.
+
+        Args:
+            problem: the problem of those samples.
+            rows: their rows.
+
+        Returns:
+            A new object; this one is untouched.
+        """
+        other = copy(self)
+        other._problem, other.rows = problem, rows
+        return other
 
     def choose(self, target: Tensor, criterion: Criterion) -> RidgeChoice:
         """The μ with the smallest leave-one-out error, or GCV, of the compressed problem.

@@ -1,4 +1,4 @@
-"""Problems too large to hold J: conjugate gradients with Kronecker factors, and a certificate."""
+"""Problems too large to hold J: preconditioned conjugate gradients, and a certificate."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lqf.fitted.ridge import choose_by_gcv
 from lqf.influence import CompressedRidge, LeaveOneOut
 from lqf.influence.forgetting import checked_index
 from lqf.linear import NetworkJacobian
-from lqf.solve import RidgeChoice, solve_pcg
+from lqf.solve import KernelPreconditioner, RidgeChoice, solve_dual_pcg, solve_pcg
 from lqf.solve.ridge_path import Criterion
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class IterativeOptimum:
         self.delta = delta
         self.certificate = certificate
         self.choice = choice
+        self.coefficients: Tensor | None = None
         self._factors = factors
 
     @classmethod
@@ -71,15 +72,15 @@ class IterativeOptimum:
         """
         begin = time.perf_counter()
         factors, jacobian = _curvature(problem), _jacobian(problem)
-        if not isinstance(ridge, str):
-            return _solved(problem, float(ridge), factors, begin, jacobian)
         target = problem.residual_target(jacobian.base)
-        compressed, start = None, None
-        if problem.classes <= MANY_CLASSES:
-            compressed = Compressed(problem, factors)
+        few = problem.classes <= MANY_CLASSES
+        compressed = Compressed(problem, factors) if few else None
+        spent = problem.classes / 2 if few else 0.0
+        choice, start = None, None
+        if isinstance(ridge, str) and compressed is not None:
             criterion: Criterion = "gcv" if ridge == "gcv" else "loo"
-            choice, spent = compressed.choose(target, criterion), problem.classes / 2
-        else:
+            choice = compressed.choose(target, criterion)
+        elif isinstance(ridge, str):
             with tqdm(desc="ridge", disable=None, leave=False) as bar:
                 found = choose_by_gcv(
                     jacobian,
@@ -89,10 +90,9 @@ class IterativeOptimum:
                     progress=Moves(bar),
                 )
             choice, start, spent = found.choice, found.delta, found.passes
-        optimum = _solved(problem, choice.mu, factors, begin, jacobian, start, spent=spent)
+        mu = float(ridge) if choice is None else choice.mu
+        optimum = _solved(problem, mu, factors, begin, jacobian, compressed, start, spent=spent)
         optimum.choice = choice
-        if compressed is not None:
-            optimum.compressed = compressed
         return optimum
 
     @cached_property
@@ -177,7 +177,8 @@ class IterativeOptimum:
         stay[out] = False
         old = self.problem
         problem = replace(old, images=old.images[stay], labels=old.labels[stay])
-        return self._from_here(problem, self.jacobian.base[stay])
+        rows = self.compressed.rows[stay] if self._in_dual else None
+        return self._from_here(problem, self.jacobian.base[stay], rows, self._start()[stay])
 
     def extend(self, images: Tensor, labels: Tensor) -> IterativeOptimum:
         """The optimum with further samples, from this one as the start.
@@ -194,13 +195,33 @@ class IterativeOptimum:
         problem = replace(
             old, images=torch.cat([old.images, images]), labels=torch.cat([old.labels, labels])
         )
-        return self._from_here(problem, torch.cat([self.jacobian.base, fresh.base]))
+        whole, rows, start = torch.cat([self.jacobian.base, fresh.base]), None, self._start()
+        if self._in_dual:
+            rows = torch.cat([self.compressed.rows, self.compressed.rows_of(images)])
+        start = torch.cat([start, torch.zeros_like(fresh.base)])
+        return self._from_here(problem, whole, rows, start)
 
-    def _from_here(self, problem: Problem, base: Tensor) -> IterativeOptimum:
+    @property
+    def _in_dual(self) -> bool:
+        return self.problem.classes <= MANY_CLASSES
+
+    def _start(self) -> Tensor:
+        """Dual coefficients of this optimum, N × C: ``r = μa``."""
+        if self.coefficients is None:
+            self.coefficients = self._residuals / self.mu
+        return self.coefficients
+
+    def _from_here(
+        self, problem: Problem, base: Tensor, rows: Tensor | None, start: Tensor
+    ) -> IterativeOptimum:
         begin = time.perf_counter()
         factors = self._held_factors()
         jacobian = NetworkJacobian(problem.linearized, problem.images, base=base)
-        return _solved(problem, self.mu, factors, begin, jacobian, self.delta, fit=self.certificate)
+        compressed = None if rows is None else self.compressed.of(problem, rows)
+        warm = self.delta if compressed is None else start
+        return _solved(
+            problem, self.mu, factors, begin, jacobian, compressed, warm, fit=self.certificate
+        )
 
     def _target(self) -> Tensor:
         return self.problem.residual_target(self.jacobian.base)
@@ -242,33 +263,48 @@ def _curvature(problem: Problem) -> KroneckerFactors:
         )
 
 
-def _preconditioner(problem: Problem, mu: float, factors: KroneckerFactors) -> Preconditioner:
-    return Preconditioner(factors, problem.linearized.layout, mu / len(problem.images))
-
-
 def _solved(
     problem: Problem,
     mu: float,
     factors: KroneckerFactors,
     begin: float,
     jacobian: NetworkJacobian,
-    start: Tensor | None = None,
+    compressed: Compressed | None,
+    start: Tensor | None,
     *,
     spent: float = 0.0,
     fit: Certificate | None = None,
 ) -> IterativeOptimum:
-    """Return the optimum at μ; ``spent`` passes were taken before, ``fit`` is where it comes from."""
+    """Return the optimum at μ; ``spent`` passes were taken before, ``fit`` is where it comes from.
+
+    With compressed rows the NC dual coefficients are solved for, from coefficients as the start;
+    without them δ, from a δ.
+    """
+    target, decay = problem.residual_target(jacobian.base), mu / len(problem.images)
+    budget = max(3, int(problem.max_passes - spent))
     with tqdm(desc="solve", disable=None, leave=False) as bar:
-        solution = solve_pcg(
-            jacobian,
-            problem.residual_target(jacobian.base),
-            mu / len(problem.images),
-            preconditioner=_preconditioner(problem, mu, factors),
-            tolerance=problem.tolerance,
-            max_passes=max(3, int(problem.max_passes - spent)),
-            start=start,
-            progress=Moves(bar),
-        )
+        if compressed is not None:
+            solution = solve_dual_pcg(
+                jacobian,
+                target,
+                decay,
+                preconditioner=KernelPreconditioner(compressed.rows, mu),
+                tolerance=problem.tolerance,
+                max_passes=budget,
+                start=start,
+                progress=Moves(bar),
+            )
+        else:
+            solution = solve_pcg(
+                jacobian,
+                target,
+                decay,
+                preconditioner=Preconditioner(factors, problem.linearized.layout, decay),
+                tolerance=problem.tolerance,
+                max_passes=budget,
+                start=start,
+                progress=Moves(bar),
+            )
     passes, seconds = spent + solution.passes, time.perf_counter() - begin
     certificate = Certificate(
         float("nan") if solution.residual is None else solution.residual,
@@ -278,9 +314,11 @@ def _solved(
         passes if fit is None else fit.passes_of_fit,
         seconds,
         seconds if fit is None else fit.seconds_of_fit,
-        "pcg",
+        "pcg" if compressed is None else "dual pcg",
         spent,
     )
     optimum = IterativeOptimum(problem, mu, solution.delta, certificate, factors)
-    optimum.jacobian = jacobian
+    optimum.jacobian, optimum.coefficients = jacobian, solution.coefficients
+    if compressed is not None:
+        optimum.compressed = compressed
     return optimum

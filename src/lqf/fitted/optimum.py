@@ -30,8 +30,8 @@ class Certificate:
             ``passes`` unless samples were forgotten or added since.
         seconds: wall time.
         seconds_of_fit: wall time of the fit from scratch.
-        solver: ``dual`` (direct, exact to rounding) or ``pcg``.
-        passes_of_ridge: those of ``passes`` in which μ was chosen.
+        solver: ``dual`` (direct, exact to rounding), ``dual pcg`` or ``pcg``.
+        passes_of_ridge: those of ``passes`` in which μ was chosen or the preconditioner made.
     """
 
     residual: float
@@ -52,7 +52,7 @@ class Certificate:
             f"after {self.passes:.3g} passes over the data in {self.seconds:.3g} s ({self.solver})"
         )
         if self.passes_of_ridge:
-            said += f", {self.passes_of_ridge:.3g} of them to choose mu"
+            said += f", {self.passes_of_ridge:.3g} of them for mu and the preconditioner"
         if (self.passes, self.seconds) != (self.passes_of_fit, self.seconds_of_fit):
             said += (
                 f"; the fit from scratch took {self.passes_of_fit:.3g} passes and "
