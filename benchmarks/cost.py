@@ -123,6 +123,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
         axes.loglog(shown, drawn, "k--", lw=1, label="law")
         axes.set_title(law, fontsize="small")
         axes.set_xlabel(_axis(row))
+        axes.minorticks_off()
+        axes.set_xticks(shown, [f"{value:,}" for value in shown], fontsize="small")
         if row["variable"] == next(iter(RANGES)):
             axes.set_ylabel(f"{row['quantity']}, ms")
     panels.flat[0].legend(frameon=False, fontsize="small")
