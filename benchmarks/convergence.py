@@ -275,6 +275,14 @@ def markdown(result: dict[str, Any]) -> str:
             lines.append(line([f"{row['dataset']}, seed {row['seed']}", title, *cells]))
     ends = ", ".join(f"{row['dataset']} {row['residual']:.1e}" for row in rows)
     lines += ["", f"Relative residual of the optimum: {ends}."]
+    edges = [
+        f"{row['dataset']} {NAMES[kind]} ({best(row, kind)['rate']:g})"
+        for row in rows
+        for kind, rates in RATES.items()
+        if best(row, kind)["rate"] in (min(rates), max(rates))
+    ]
+    if edges:
+        lines += ["", f"Best at the edge of the rates tried: {'; '.join(edges)}."]
     for row in rows:
         lowest = {kind: min(e for _, e in best(row, kind)["curve"]) for kind in NAMES}
         under = [
@@ -303,7 +311,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
     rows = result["rows"]
     figure, panels = plt.subplots(
-        1, len(rows), figsize=(4.5 * len(rows) + 0.5, 3.8), squeeze=False, layout="constrained"
+        1, len(rows), figsize=(max(7.5, 4.5 * len(rows)), 3.8), squeeze=False, layout="constrained"
     )
     for axes, row in zip(panels[0], rows, strict=True):
         for kind, title in NAMES.items():
