@@ -138,7 +138,7 @@ def markdown(result: dict[str, Any]) -> str:
             "*loo* chooses μ by leave-one-out (which costs C/2 passes and a decomposition), *fixed* "
             f"takes μ/N = {WAYS['fixed'][0]:g}; nothing else is there to choose. Its seconds include "
             "all of that, the curvature, every pass and the certificate. An LQF pass is 5/3 of an "
-            "ordinary step by arithmetic. Seconds are the processor's, of one thread; evaluation is "
+            "ordinary step by arithmetic. Seconds are the processor's, summed over threads; evaluation is "
             "in neither."
         ),
         "",
