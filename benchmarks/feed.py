@@ -2,7 +2,7 @@
 
 Both give float32 batches of 32 × 3 × 224 × 224, normalised, of the same photographs: random crop and
 flip for training, the middle for evaluation. The DataLoader has two worker processes, which are
-started before the clock is; the feed runs in the process that trains.
+started before the clock is; the feed runs in two threads of the process that trains.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import copy
 import mmap
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -17,6 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lqf.backbones import CENTRED, Normalisation
+
+# Images for which a thread is worth being started.
+_SHARE = 8
+# Torch does an operation on fewer elements in the thread that calls it.
+_IN_ONE_THREAD = 32767
 
 
 class Feed:
@@ -137,23 +143,35 @@ class Feed:
         return self[:]
 
     def _on_cpu(self) -> Tensor:
-        """The batch, b × H × W × 3; an image stays in the cache from the file to the last operation."""
-        size = self.size
-        images = torch.empty(len(self), size, size, 3, dtype=self.dtype)
+        """The batch, b × H × W × 3, by as many threads as torch has."""
+        size, number = self.size, len(self)
+        images = torch.empty(number, size, size, 3, dtype=self.dtype)
+        lines = images.view(number, size, 3 * size).numpy()
+        share = max(-(-number // torch.get_num_threads()), _SHARE)
+        parts = [slice(start, start + share) for start in range(0, number, share)]
+        if len(parts) < 2:
+            self._fill(lines)
+        else:
+            with ThreadPoolExecutor(len(parts)) as threads:
+                list(threads.map(lambda part: self.take(part)._fill(lines[part]), parts))
+        return images
+
+    def _fill(self, images: NDArray[np.floating]) -> None:
+        """Write the images into b × H × 3W; one stays in the cache from the file to the last operation.
+
+        Done by numpy, which starts no threads of its own within each thread.
+        """
         mean, deviation = self._mean.numpy(), self._deviation.numpy()
-        # Mirrors a line of pixels; numpy takes bytes by index faster than it copies pixels backwards.
-        mirror = np.arange(3 * size).reshape(size, 3)[::-1].reshape(-1)
-        for image, flipped, crop in zip(
-            images.view(len(self), size, 3 * size).numpy(),
-            self._flipped,
-            self._crops(),
-            strict=True,
-        ):
-            image[:] = np.take(crop, mirror, axis=1, mode="clip") if flipped else crop
+        mirrored = torch.empty(self.size, self.size, 3, dtype=torch.uint8)
+        for image, flipped, crop in zip(images, self._flipped, self._crops(), strict=True):
+            if flipped:
+                _mirror(torch.from_numpy(crop).unflatten(1, (self.size, 3)), mirrored)
+                image[:] = mirrored.flatten(1).numpy()
+            else:
+                image[:] = crop
             image /= 255
             image -= mean
             image /= deviation
-        return images
 
     def _on_device(self) -> Tensor:
         """The same on another device, to which the crops go as uint8."""
@@ -173,24 +191,32 @@ class Feed:
         return images
 
     def _crops(self) -> Iterator[NDArray[np.uint8]]:
-        """The crop of each image, H × 3W."""
+        """The crop of each image, H × 3W; it is there until the next one is asked for."""
+        buffer = np.empty((self.size, 3 * self._stored.shape[2]), np.uint8)
         for row, (y, x) in zip(self._rows, self._corners, strict=True):
-            yield self._lines(int(row), int(y))[:, 3 * x : 3 * (x + self.size)]
+            self._read(int(row), int(y), buffer)
+            yield buffer[:, 3 * x : 3 * (x + self.size)]
 
-    def _lines(self, row: int, top: int) -> NDArray[np.uint8]:
-        """H lines of a stored image, H × 3S.
+    def _read(self, row: int, top: int, lines: NDArray[np.uint8]) -> None:
+        """Read H lines of a stored image into H × 3S.
 
         A mapping would keep what was read in the memory of the process; a file does not.
 
         Raises:
             OSError: if the file ends early.
         """
-        line = 3 * self._stored.shape[2]
         if self._file is None:
-            return self._stored[row, top : top + self.size].reshape(self.size, line)
-        image = self._stored.shape[1] * line
-        begin = self._begin + row * image + top * line
-        read = os.pread(self._file.fileno(), self.size * line, begin)
-        if len(read) < self.size * line:
+            lines[:] = self._stored[row, top : top + self.size].reshape(lines.shape)
+            return
+        height, width = self._stored.shape[1:3]
+        begin = self._begin + 3 * width * (row * height + top)
+        if os.preadv(self._file.fileno(), [lines], begin) < lines.nbytes:
             raise OSError(f"{self._file.name} ends before image {row}; prepare the data set again.")
-        return np.frombuffer(read, np.uint8).reshape(self.size, line)
+
+
+def _mirror(image: Tensor, mirrored: Tensor) -> None:
+    """Write H × W × 3 into another one, left and right exchanged."""
+    # Torch exchanges pixels several times as fast as numpy, and in one thread where they are few.
+    few = max(_IN_ONE_THREAD // image[0].numel(), 1)
+    for part, place in zip(image.split(few), mirrored.split(few), strict=True):
+        place.copy_(part.flip(1))

@@ -70,6 +70,31 @@ def test_crops_and_flips_are_those_drawn(array, mapped):
     assert flips == {False, True}
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_threads_share_a_batch_of_large_images():
+    stored = np.random.default_rng(1).integers(0, 256, (17, 130, 120, 3), dtype=np.uint8)
+    feed = Feed(stored, np.arange(17), size=120).augmented(seed=0, epoch=1)
+
+    images = feed[:]
+
+    for image, pixels, (y, _), flipped in zip(
+        images, stored, feed._corners, feed._flipped, strict=True
+    ):
+        crop = torch.from_numpy(
+            pixels[y : y + 120, ::-1].copy() if flipped else pixels[y : y + 120]
+        )
+        expected = (crop.permute(2, 0, 1).float() / 255 - 0.5) / 0.25
+        torch.testing.assert_close(image, expected, rtol=0, atol=0)
+
+
 def test_what_is_drawn_depends_on_seed_and_epoch_only(mapped):
     feed = Feed(mapped, np.arange(20), size=SIDE)
     first = feed.augmented(0, 1)
