@@ -144,8 +144,7 @@ def test_real_images_with_real_weights(tmp_path: Path) -> None:
         training={
             "nonlinear": {**small, "rates": [0.001], "batch_norm": ["frozen"]},
             "sgd": {**small, "rates": [0.01]},
-            # The damping is at the level of the curvature, which is large without batch norm.
-            "pcg": {"weight_decays": [1.0e-2], "damping": 1.0e4, "max_passes": 30},
+            "pcg": {"weight_decays": [1.0e-2], "max_passes": 30},
         },
         experiments={
             "comparison": {"datasets": ["caltech", "xray"], "methods": ["nlft", "lqf_exact", "fc"]}

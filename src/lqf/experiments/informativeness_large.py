@@ -1,7 +1,7 @@
 """Scores and retrained models where the Gram matrix does not fit.
 
-The optimum is found by preconditioned conjugate gradients, and found again after each removal from
-the one before. Scores are exact linear algebra on the rows of J in a few thousand coordinates
+The optimum is found by conjugate gradients in the dual, and found again after each removal from the
+one before. Scores are exact linear algebra on the rows of J in a few thousand coordinates
 (`lqf.influence.compressed`), with the residuals of those optima.
 """
 
@@ -26,7 +26,7 @@ from lqf.linear import Jacobian
 from lqf.linear.jacobian import Cotangent
 from lqf.losses import error_rate
 from lqf.memory import AtOnce
-from lqf.solve import Snapshot, solve_pcg
+from lqf.solve import KernelPreconditioner, Snapshot, solve_dual_pcg
 
 log = logging.getLogger(__name__)
 
@@ -200,14 +200,15 @@ class LargeModel:
         for each in range(at + 1, number + 1):
             chosen = kept(each).to(self._target.device)
             state = state_of("point", (title, each))
-            delta = solve_pcg(
+            left = self._target - self._problem.jacobian.forward(delta)
+            delta = solve_dual_pcg(
                 _Subset(self._problem.jacobian, chosen),
                 self._target[chosen],
                 self.mu / len(chosen),
-                preconditioner=self._problem.preconditioner(self._damping),
+                preconditioner=KernelPreconditioner(self._rows[0][chosen], self.mu),
                 tolerance=self._point.tolerance,
                 max_passes=self._point.max_passes,
-                start=delta,
+                start=(left / self.mu)[chosen],  # at an optimum r = μa
                 resume=state,
             ).delta
             warm.keep(Snapshot({"delta": delta}, {"at": each}))

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from lqf.compute import Compute
-from lqf.curvature import Preconditioner, eigenvalue_correction, kronecker_factors
+from lqf.curvature import Coordinates, Preconditioner, eigenvalue_correction, kronecker_factors
 from lqf.curvature.probes import ProbeCount
+from lqf.experiments.budget import budget
 from lqf.experiments.grid import Point
 from lqf.experiments.kept_curvature import Curvature, kept_curvature
 from lqf.experiments.nonlinear import COMPUTE, OnEpoch, Schedule, outputs_of, train_network
@@ -36,9 +37,11 @@ from lqf.method import Method
 from lqf.networks import Classifier, fold_batch_norm
 from lqf.solve import (
     Diverged,
+    KernelPreconditioner,
     Resume,
     RidgePath,
     Solution,
+    solve_dual_pcg,
     solve_head,
     solve_pcg,
     solve_sgd,
@@ -65,6 +68,10 @@ DIVERGED = 10.0
 
 #: Largest Gram matrix (NC rows) that is decomposed; beyond it the optimum is found by iteration.
 DENSE_ROWS = 4_000
+
+#: Coordinates of J that precondition conjugate gradients, where memory allows; with fewer than
+#: these it is left to the Kronecker factors.
+COORDINATES, FEWEST = 4_096, 256
 
 
 @dataclass(frozen=True)
@@ -242,6 +249,7 @@ class LinearProblem:
         self._units: dict[tuple[float | None, float], float] = {}
         self._rows: RowSpace | None = None
         self._path: RidgePath | None = None
+        self._kernel: tuple[Tensor | None, float] | None = None
         self._others: dict[int, tuple[Split, Jacobian]] = {}
 
     def _inputs(self, split: Split) -> Images:
@@ -323,6 +331,37 @@ class LinearProblem:
         if self._factors is None:
             raise RuntimeError("a preconditioner was made without Kronecker factors.")
         return self._factors
+
+    def kernel_rows(self) -> tuple[Tensor | None, float]:
+        """Rows of J in the coordinates of largest curvature, and what the others hold, a row.
+
+        They cost a forward pass and C backward passes a sample, once; None where memory does not
+        allow enough of them.
+        """
+        if self._kernel is None:
+            base = self.jacobian.base
+            allowed = budget(base.device) // (base.numel() * base.element_size())
+            size = min(COORDINATES, allowed, self.layout.size)
+            if size < min(FEWEST, self.layout.size):
+                log.warning(
+                    "rows of J in %d coordinates for %d samples and %d classes do not fit in memory; "
+                    "conjugate gradients are preconditioned by Kronecker factors alone, and may end "
+                    "far from the optimum on images that are not trained on",
+                    FEWEST,
+                    *base.shape,
+                )
+                self._kernel = None, 0.0
+            else:
+                factors, eigenvalues = self.factors(1.0)
+                few = Coordinates(factors, size, rest="dropped", eigenvalues=eigenvalues)
+                inputs = self._inputs(self.train)
+
+                def rows(batch: int) -> Tensor:
+                    return few.rows(self.network, inputs, batch=batch)
+
+                at_once = AtOnce(min(CURVATURE_BATCH, self._at_once.size), "rows of J")
+                self._kernel = at_once.run(rows, len(inputs)), few.missing / base.shape[1]
+        return self._kernel
 
     def _curvature(self, probes: ProbeCount) -> Curvature:
         network, inputs = self.network, self._inputs(self.train)
@@ -462,18 +501,35 @@ class LinearProblem:
         )
 
     def _optimum(self, point: Point, start: Tensor | None, resume: Resume | None) -> Solution:
-        """The ridge solution: from the Gram matrix where it is small, else by iteration."""
+        """The ridge solution: from the Gram matrix where it is small, else by iteration.
+
+        Iteration is in the dual, ``δ = Jᵀa``, where no iterate leaves the row space of J.  In the
+        parameters, Kronecker factors bring in directions that no training sample sees: where μ is
+        small, their residual is small, and what they do to other images is not.
+        """
         jacobian, decay = self.jacobian, point.weight_decay
         target = self.residual_target()
         if not isinstance(jacobian, DenseJacobian) or target.numel() > DENSE_ROWS:
-            return solve_pcg(
+            primal = start is not None or decay == 0
+            rows, missing = (None, 0.0) if primal else self.kernel_rows()
+            if rows is None:
+                return solve_pcg(
+                    jacobian,
+                    target,
+                    decay,
+                    preconditioner=self.preconditioner(point.damping or decay),
+                    tolerance=point.tolerance,
+                    max_passes=point.max_passes,
+                    start=start,
+                    resume=resume,
+                )
+            return solve_dual_pcg(
                 jacobian,
                 target,
                 decay,
-                preconditioner=self.preconditioner(point.damping or decay),
+                preconditioner=KernelPreconditioner(rows, len(target) * decay, missing),
                 tolerance=point.tolerance,
                 max_passes=point.max_passes,
-                start=start,
                 resume=resume,
             )
         if self._path is None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lqf.linear.jacobian import Jacobian
 from lqf.solve.pcg import OnPass, _check, _half_mean_square, _inner, _norm
-from lqf.solve.protocol import Diverged, Progress, Solution
+from lqf.solve.protocol import Diverged, Progress, Resume, Snapshot, Solution
 
 _LOG = logging.getLogger(__name__)
 
@@ -105,6 +105,7 @@ def solve_dual_pcg(
     start: Tensor | None = None,
     on_pass: OnPass | None = None,
     progress: Progress | None = None,
+    resume: Resume | None = None,
 ) -> Solution:
     """Minimise (1/2N) Σ ‖R_i − J_iδ‖² + (wd/2)‖δ‖², wd > 0, over ``δ = Jᵀa``.
 
@@ -124,6 +125,8 @@ def solve_dual_pcg(
         on_pass: called with the number of iterations done and δ; a true value stops the run. The
             vector it is given changes with the next iteration: clone what is kept.
         progress: called as progress(done, total, note) after each iteration.
+        resume: keeps the state after an iteration; a run that goes on from it ends with the same
+            bits.
 
     Returns:
         Solution with ``coefficients`` a, and ‖(G + wd·I)δ − JᵀR/N‖ / ‖JᵀR/N‖ computed anew from
@@ -140,32 +143,66 @@ def solve_dual_pcg(
     samples, mu = jacobian.samples, jacobian.samples * weight_decay
     target = target.to(jacobian.base)
     a = torch.zeros_like(target) if start is None else start.to(target).clone()
-    right = jacobian.pull(target)
-    size, passes = _norm(right), 0.5
-    if not math.isfinite(size):
-        raise Diverged(0, None, None)
     history: list[dict[str, Any]] = []
-    if size == 0.0:
-        loss = _half_mean_square(target, samples)
-        zero = torch.zeros_like(right)
-        return Solution(zero, passes, 0.0, True, loss, None, history, torch.zeros_like(target))
-    if start is None:
-        delta, residual, pulled = torch.zeros_like(right), target.clone(), size
+    before, aim, previous, unit = math.inf, tolerance, 1.0, 1.0
+    direction: Tensor | None = None
+    iteration, stopped = 0, False
+
+    def snapshot() -> Snapshot:
+        tensors = {"a": a, "delta": delta, "residual": residual, "along": along}
+        if direction is not None:
+            tensors["direction"] = direction
+        numbers = {"size": size, "relative": relative, "before": before, "aim": aim}
+        numbers |= {"previous": previous, "unit": unit, "passes": passes}
+        return Snapshot(tensors, {**numbers, "iteration": iteration, "history": history})
+
+    known = None if resume is None else resume.load()
+    if known is not None:
+        a, delta, residual, along, direction = (
+            known.tensors[name].to(target)
+            for name in ("a", "delta", "residual", "along", "direction")
+        )
+        size, relative, before, aim, previous, unit, passes, iteration, history = (
+            known.numbers[name]
+            for name in (
+                "size",
+                "relative",
+                "before",
+                "aim",
+                "previous",
+                "unit",
+                "passes",
+                "iteration",
+                "history",
+            )
+        )
     else:
-        delta = jacobian.pull(a)
-        residual, pulled = _certificate(jacobian, target, delta, a, mu)
-        passes += 1.5
-    relative, before, iteration, stopped = pulled / size, math.inf, 0, False
-    while relative > tolerance and relative < 0.7 * before and not stopped:
-        if passes + 2.0 > max_passes:
-            break
-        # Where the estimate has just been found too low, aim lower.
-        aim = tolerance if math.isinf(before) else 0.3 * tolerance
-        before = relative
-        # What the estimate is off by is known where a certificate has just been computed.
-        unit = relative / max(preconditioner.pulled_norm(residual), 1e-300)
-        direction: Tensor | None = None
-        along, previous = torch.zeros_like(delta), 1.0
+        right = jacobian.pull(target)
+        size, passes = _norm(right), 0.5
+        if not math.isfinite(size):
+            raise Diverged(0, None, None)
+        if size == 0.0:
+            loss = _half_mean_square(target, samples)
+            zero = torch.zeros_like(right)
+            return Solution(zero, passes, 0.0, True, loss, None, history, torch.zeros_like(target))
+        if start is None:
+            delta, residual, pulled = torch.zeros_like(right), target.clone(), size
+        else:
+            delta = jacobian.pull(a)
+            residual, pulled = _certificate(jacobian, target, delta, a, mu)
+            passes += 1.5
+        relative, along = pulled / size, torch.zeros_like(delta)
+    inside = known is not None
+    while inside or (relative > tolerance and relative < 0.7 * before and not stopped):
+        if not inside:
+            if passes + 2.0 > max_passes:
+                break
+            # Where the estimate has just been found too low, aim lower.
+            aim = tolerance if math.isinf(before) else 0.3 * tolerance
+            # What the estimate is off by is known where a certificate has just been computed.
+            unit = relative / max(preconditioner.pulled_norm(residual), 1e-300)
+            before, direction, along, previous = relative, None, torch.zeros_like(delta), 1.0
+        inside = False
         while relative > aim and passes + 2.0 <= max_passes and not stopped:
             scaled = preconditioner.apply(residual)
             product = _inner(residual.reshape(-1), scaled.reshape(-1))
@@ -203,6 +240,8 @@ def solve_dual_pcg(
                 progress(iteration, max_passes, f"residual {relative:.2e}")
             if on_pass is not None and on_pass(iteration, delta):
                 stopped = True
+            if resume is not None and not stopped:
+                resume.offer(snapshot)
         residual, pulled = _certificate(jacobian, target, delta, a, mu)
         passes += 1.0
         relative = pulled / size

@@ -1,5 +1,6 @@
 """Conjugate gradients in the dual: the same minimiser, a true certificate, few iterations."""
 
+import json
 import logging
 import math
 
@@ -10,7 +11,7 @@ from tiny_networks import conv_network, images
 
 from lqf.curvature import Coordinates, kronecker_factors
 from lqf.linear import Linearized, NetworkJacobian
-from lqf.solve import Diverged, KernelPreconditioner, solve_dual_pcg, solve_pcg
+from lqf.solve import Diverged, KernelPreconditioner, Snapshot, solve_dual_pcg, solve_pcg
 
 DECAY = 0.03
 
@@ -199,3 +200,36 @@ def test_zero_and_nan_targets() -> None:
 def test_bad_arguments_are_named(call, named) -> None:
     with pytest.raises(ValueError, match=named):
         call(make_problem())
+
+
+class Kept:
+    """Keeps the state after some iteration, as a process that is killed there."""
+
+    def __init__(self, at, state=None):
+        self.at, self.state, self.offered = at, state, 0
+
+    def load(self):
+        return self.state
+
+    def offer(self, snapshot):
+        self.offered += 1
+        if self.offered == self.at:
+            made = snapshot()
+            tensors = {name: tensor.clone() for name, tensor in made.tensors.items()}
+            self.state = Snapshot(tensors, json.loads(json.dumps(made.numbers)))
+
+
+@pytest.mark.parametrize("at", [1, 4])
+def test_a_run_goes_on_from_its_state_bit_by_bit(at) -> None:
+    problem = make_problem()
+    options = {"preconditioner": kernel(problem, k=5), "tolerance": 1e-10, "max_passes": 60}
+    given = (problem.jacobian, problem.target, DECAY)
+    kept = Kept(at)
+
+    whole = solve_dual_pcg(*given, **options, resume=kept)
+    resumed = solve_dual_pcg(*given, **options, resume=Kept(0, kept.state))
+
+    assert kept.offered > at
+    assert torch.equal(resumed.delta, whole.delta)
+    assert (resumed.passes, resumed.residual) == (whole.passes, whole.residual)
+    assert resumed.history == whole.history
