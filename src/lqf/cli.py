@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import sys
 import time
 import traceback
@@ -248,6 +249,9 @@ def _guarded(options: argparse.Namespace) -> int:
             traceback.print_exc()
         print(f"lqf {options.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"lqf {options.command}: interrupted.", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 
@@ -258,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; None for this process's own.
 
     Returns:
-        0, or 1 after an error that a user can mend, told in one sentence.
+        0, 1 after an error that a user can mend, told in one sentence, or 130 after ctrl-C.
     """
     options = _parser().parse_args(arguments)
     with _logged(options.log):

@@ -113,7 +113,8 @@ def device() -> torch.device:
     if not available.get(wanted, False):
         present = ", ".join(name for name, there in available.items() if there)
         raise ValueError(
-            f"LQF_DEVICE is {wanted!r}, which is not available here; allowed are auto, {present}."
+            f"config key 'device' or LQF_DEVICE is {wanted!r}, which is not available here; "
+            f"allowed are auto, {present}."
         )
     return torch.device(wanted)
 

@@ -3,7 +3,7 @@
 A state is one file, replaced whole by the next.  It says which piece of work it belongs to and
 carries a hash of its content; a file that is damaged, or belongs to other work, is left unread with
 a sentence in the log, and the work begins anew.  A job that is told to end (SIGTERM, as at the time
-limit of a cluster) writes its state at the next step and leaves.
+limit of a cluster, or ctrl-C) writes its state at the next step and leaves.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ INTERVAL = 600.0
 #: Seconds that a job which is told to end may take to reach its next step; schedulers kill after 30.
 GRACE = 20
 
-#: Status of a process that was ended by SIGTERM, as shells report it.
+#: Statuses of a process that was ended by SIGTERM and by ctrl-C, as shells report them.
 TERMINATED = 128 + signal.SIGTERM
+INTERRUPTED = 128 + signal.SIGINT
 
-_asked_to_end = False
+#: The status to end with at the next step; None to go on.
+_asked_to_end: int | None = None
 
 
 def interval() -> float:
@@ -63,7 +65,11 @@ def interval() -> float:
 
 @contextlib.contextmanager
 def ending_gently() -> Iterator[None]:
-    """In this block SIGTERM lets the computation reach its next step, `GRACE` seconds at most."""
+    """In this block SIGTERM and ctrl-C let the computation reach its next step.
+
+    It is given `GRACE` seconds; a second signal ends it at once. Where interrupts are ignored, as in
+    the background of a script, they stay so.
+    """
     global _asked_to_end
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -71,24 +77,24 @@ def ending_gently() -> Iterator[None]:
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         log.warning("stopped between two states; the work since the last one is lost.")
-        raise SystemExit(TERMINATED)
+        raise SystemExit(TERMINATED if _asked_to_end is None else _asked_to_end)
 
     def note(number: int, frame: FrameType | None) -> None:
         global _asked_to_end
-        if _asked_to_end:
+        if _asked_to_end is not None:
             leave(number, frame)
-        _asked_to_end = True
+        _asked_to_end = 128 + number
         signal.alarm(GRACE)
 
-    before = {
-        signal.SIGTERM: signal.signal(signal.SIGTERM, note),
-        signal.SIGALRM: signal.signal(signal.SIGALRM, leave),
-    }
+    handlers = {signal.SIGTERM: note, signal.SIGALRM: leave}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        handlers[signal.SIGINT] = note
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
         signal.alarm(0)
-        _asked_to_end = False
+        _asked_to_end = None
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -175,23 +181,23 @@ class State:
         """Keep a snapshot if it is time, or if the process is asked to end, which it then does.
 
         Raises:
-            SystemExit: after SIGTERM.
+            SystemExit: after SIGTERM or ctrl-C.
         """
         if self._path is None:
             return
         now = time.monotonic()
-        if not _asked_to_end and now - self._written < self._interval:
+        if _asked_to_end is None and now - self._written < self._interval:
             return
         self.keep(snapshot())
         self._written = time.monotonic()
-        if _asked_to_end:
+        if _asked_to_end is not None:
             log.warning("asked to end: the state is kept, and the same command goes on from it.")
-            raise SystemExit(TERMINATED)
+            raise SystemExit(_asked_to_end)
 
     def due(self, after: float) -> bool:
         """Whether a result that took so many seconds, or half an interval, is worth keeping."""
         spent = time.monotonic() - self._started
-        return _asked_to_end or spent >= min(after, self._interval / 2)
+        return _asked_to_end is not None or spent >= min(after, self._interval / 2)
 
     def keep(self, snapshot: Snapshot) -> None:
         """Keep a snapshot now."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lqf.snapshot import TERMINATED, State, ending_gently, interval, read, write
+from lqf.snapshot import INTERRUPTED, TERMINATED, State, ending_gently, interval, read, write
 from lqf.solve import Snapshot
 
 STATE = Snapshot(
@@ -119,28 +119,41 @@ def test_an_interval_is_a_number_of_seconds(value: str, monkeypatch: pytest.Monk
         interval()
 
 
-def test_sigterm_waits_for_the_next_step_and_keeps_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, TERMINATED), (signal.SIGINT, INTERRUPTED)]
+)
+def test_a_signal_to_end_waits_for_the_next_step_and_keeps_it(
+    number: signal.Signals, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LQF_CHECKPOINT_SECONDS", "3600")
     state, steps = State(tmp_path / "state", "work"), []
-    handler = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(number)
 
     @ending_gently()
     def work() -> None:
         for step in range(5):
             if step == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
             steps.append(step)
             state.offer(lambda: STATE)
 
     with pytest.raises(SystemExit) as ended:
         work()
 
-    assert ended.value.code == TERMINATED == 143
+    assert ended.value.code == status == 128 + number
     assert steps == [0, 1, 2]
     assert read(tmp_path / "state", "work") is not None
-    assert signal.getsignal(signal.SIGTERM) == handler
+    assert signal.getsignal(number) == handler
+
+
+def test_an_interrupt_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ending_gently():
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_second_sigterm_ends_at_once(caplog: pytest.LogCaptureFixture) -> None:

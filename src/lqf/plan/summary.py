@@ -216,7 +216,8 @@ def _time_lines(plan: Plan) -> Iterator[str]:
     yield ""
     if plan.no_times:
         yield f"  No hours: {plan.no_times}."
-        yield "  `python -m benchmarks.run epoch` measures them on this machine."
+        yield "  `python -m benchmarks.run epoch` measures the network and the size that FULL names in"
+        yield "  benchmarks/epoch.py, on this machine."
         return
     yield from _source_lines(plan)
 
