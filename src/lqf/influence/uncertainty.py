@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lqf.influence.dual import DualRidge
 from lqf.linear import Jacobian
-from lqf.solve.dual_pcg import DualPrecondition, solve_dual_pcg
+from lqf.solve.dual_block import solve_dual_block
+from lqf.solve.dual_pcg import DualPrecondition
 
 
 def predictive_covariance(solution: DualRidge, cross_gram: Tensor, own: Tensor) -> Tensor:
@@ -49,18 +50,18 @@ def selected_covariance(
     tolerance: float = 1e-6,
     max_passes: int = 50,
 ) -> Tensor:
-    """``J_t A⁻¹ J_tᵀ`` of a few samples, to a residual: one solve for each output of each.
+    """``J_t A⁻¹ J_tᵀ`` of a few samples, to a residual: one right-hand side an output of each.
 
     ``A⁻¹ u = (u − Jᵀ(K + μI)⁻¹ J u) / μ``, so the solves are those of the dual with ``J u`` for
-    a target; they share the preconditioner.
+    a target.  Those of one sample run together (`lqf.solve.solve_dual_block`).
 
     Args:
         jacobian: J of the N training samples.
         asked: J of the M samples asked about.
         weight_decay: wd > 0; μ = N·wd.
-        preconditioner: as in `solve_dual_pcg`.
+        preconditioner: as in `solve_dual_block`.
         tolerance: relative residual of each solve.
-        max_passes: budget of each solve.
+        max_passes: budget for each sample.
 
     Returns:
         M × C × C, symmetric.
@@ -69,19 +70,16 @@ def selected_covariance(
     units = torch.eye(asked.outputs, dtype=asked.base.dtype, device=asked.base.device)
     for t in range(asked.samples):
         index = torch.tensor([t], device=asked.base.device)
-        columns = []
-        for unit in units:
-            u = asked.pull(unit[None], index)
-            solved = solve_dual_pcg(
-                jacobian,
-                jacobian.forward(u),
-                weight_decay,
-                preconditioner=preconditioner,
-                tolerance=tolerance,
-                max_passes=max_passes,
-            )
-            columns.append(asked.forward((u - solved.delta) / mu, index)[0])
-        block = torch.stack(columns, 1)
+        u = asked.pull(units[:, None, :], index)
+        solved = solve_dual_block(
+            jacobian,
+            jacobian.forward(u),
+            weight_decay,
+            preconditioner=preconditioner,
+            tolerance=tolerance,
+            max_passes=max_passes,
+        )
+        block = asked.forward(u.sub_(solved.delta).div_(mu), index)[:, 0].T
         blocks.append((block + block.T) / 2)
     return torch.stack(blocks)
 
@@ -97,13 +95,15 @@ def selected_leverage(
 ) -> Tensor:
     """Leverage ``H_ii = I − μ [(K + μI)⁻¹]_ii`` of some training samples, to a residual.
 
+    The C solves of one sample run together.
+
     Args:
         jacobian: J of the N training samples.
         index: the samples.
         weight_decay: wd > 0; μ = N·wd.
-        preconditioner: as in `solve_dual_pcg`.
+        preconditioner: as in `solve_dual_block`.
         tolerance: relative residual of each of the |index|·C solves.
-        max_passes: budget of each solve.
+        max_passes: budget for each sample.
 
     Returns:
         |index| × C × C, symmetric.
@@ -111,20 +111,16 @@ def selected_leverage(
     mu, blocks = jacobian.samples * weight_decay, []
     eye = torch.eye(jacobian.outputs, dtype=jacobian.base.dtype, device=jacobian.base.device)
     for i in index.tolist():
-        columns = []
-        for unit in eye:
-            target = torch.zeros_like(jacobian.base)
-            target[i] = unit
-            solved = solve_dual_pcg(
-                jacobian,
-                target,
-                weight_decay,
-                preconditioner=preconditioner,
-                tolerance=tolerance,
-                max_passes=max_passes,
-            )
-            a = torch.zeros_like(target) if solved.coefficients is None else solved.coefficients
-            columns.append(unit - mu * a[i])
-        block = torch.stack(columns, 1)
+        targets = eye.new_zeros(len(eye), *jacobian.base.shape)
+        targets[:, i] = eye
+        solved = solve_dual_block(
+            jacobian,
+            targets,
+            weight_decay,
+            preconditioner=preconditioner,
+            tolerance=tolerance,
+            max_passes=max_passes,
+        )
+        block = eye - mu * solved.coefficients[:, i]
         blocks.append((block + block.T) / 2)
     return torch.stack(blocks)

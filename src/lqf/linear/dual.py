@@ -144,6 +144,8 @@ def forward_mode(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """
     inputs, structure = tree_flatten((args, kwargs))
     pairs = [value.pair() for value in inputs if isinstance(value, Dual)]
+    if any(batched(tangent) for _, tangent in pairs):
+        return _forward_mode_of_many(func, inputs, structure, pairs)
     with forward_ad.dual_level():
         values = [
             forward_ad.make_dual(*value.pair()) if isinstance(value, Dual) else value
@@ -159,6 +161,30 @@ def forward_mode(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             return primal if tangent is None else Dual(primal, _own(primal, tangent, pairs))
 
         return tree_map(paired, outputs)
+
+
+def _forward_mode_of_many(
+    func: Any, inputs: list[Any], structure: Any, pairs: list[tuple[Tensor, Tensor]]
+) -> Any:
+    """The same inside ``vmap``, for many tangents of one primal."""
+    places = [place for place, value in enumerate(inputs) if isinstance(value, Dual)]
+
+    def called(*primals: Tensor) -> Any:
+        values = list(inputs)
+        for place, primal in zip(places, primals, strict=True):
+            values[place] = primal
+        a, k = tree_unflatten(values, structure)
+        return func(*a, **k)
+
+    primals, tangents = zip(*pairs, strict=True)
+    outputs, changes = torch.func.jvp(called, primals, tangents)[:2]
+
+    def paired(primal: Tensor, tangent: Tensor) -> Tensor:
+        if not primal.is_floating_point():
+            return primal
+        return Dual(primal, _own(primal, tangent, pairs))
+
+    return tree_map(paired, outputs, changes)
 
 
 def writes(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
@@ -237,9 +263,7 @@ def _like(tangent: Tensor, primal: Tensor) -> Tensor:
     """The tangent, in the memory layout of its primal."""
     if tangent.stride() == primal.stride() or 0 in primal.stride():
         return tangent
-    return torch.empty_strided(
-        primal.shape, primal.stride(), dtype=primal.dtype, device=primal.device
-    ).copy_(tangent)
+    return tangent.new_empty_strided(primal.shape, primal.stride()).copy_(tangent)
 
 
 def _own(primal: Tensor, tangent: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -254,4 +278,11 @@ def _own(primal: Tensor, tangent: Tensor, pairs: list[tuple[Tensor, Tensor]]) ->
 
 
 def _memory(tensor: Tensor) -> int:
+    while batched(tensor):
+        tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor.untyped_storage().data_ptr()
+
+
+def batched(tensor: Tensor) -> bool:
+    """Whether a tensor stands for many inside ``torch.func.vmap``."""
+    return torch._C._functorch.is_batchedtensor(tensor)

@@ -48,11 +48,11 @@ class Jacobian(Protocol):
         ...
 
     def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
-        """``J_i δ`` of the samples in ``index`` (all if None), b × C."""
+        """``J_i δ`` of the samples in ``index`` (all if None), b × C; of k δ (k × P), k × b × C."""
         ...
 
     def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
-        """``Σ_i J_iᵀ c_i`` over the samples in ``index`` (all if None), P."""
+        """``Σ_i J_iᵀ c_i`` over the samples in ``index`` (all if None), P; of k × b × C, k × P."""
         ...
 
     def pass_(
@@ -94,6 +94,9 @@ class DenseJacobian:
 
     def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
         """``J_i δ``, b × C."""
+        if delta.dim() == 2:
+            rows = self.matrix if index is None else self.matrix[index]
+            return (delta @ rows.flatten(0, 1).T).reshape(len(delta), *rows.shape[:2])
         if index is None:
             return (self._rows() @ delta).reshape(self.base.shape)
         if self.matrix.is_cuda:
@@ -103,6 +106,9 @@ class DenseJacobian:
 
     def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
         """``Σ_i J_iᵀ c_i``, P."""
+        if cotangent.dim() == 3:
+            rows = self.matrix if index is None else self.matrix[index]
+            return cotangent.flatten(1) @ rows.flatten(0, 1)
         if index is None:
             return cotangent.reshape(-1) @ self._rows()
         if self.matrix.is_cuda:
@@ -197,11 +203,17 @@ class FeatureJacobian:
     def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
         """``J_i δ``, b × C."""
         C, F = self.outputs, self.features.shape[1]
+        if delta.dim() == 2:
+            weights = delta[:, : C * F].reshape(-1, C, F)
+            return self._features(index) @ weights.mT + delta[:, None, C * F :]
         weight, bias = delta[: C * F].reshape(C, F), delta[C * F :]
         return self._features(index) @ weight.T + bias
 
     def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
         """``Σ_i J_iᵀ c_i``, P."""
+        if cotangent.dim() == 3:
+            weights = cotangent.mT @ self._features(index)
+            return torch.cat([weights.flatten(1), cotangent.sum(1)], 1)
         weight = cotangent.T @ self._features(index)
         return torch.cat([weight.reshape(-1), cotangent.sum(0)])
 
@@ -248,7 +260,7 @@ class NetworkJacobian:
 
         def products(batch: int) -> Tensor:
             parts = _parts(self.images, index, batch)
-            return torch.cat([self.linearized.jvp(x, delta) for _, x in parts])
+            return torch.cat([self.linearized.jvp(x, delta) for _, x in parts], -2)
 
         return self._batch.run(products, self._count(index))
 
@@ -256,9 +268,9 @@ class NetworkJacobian:
         """``Σ_i J_iᵀ c_i``, P."""
 
         def product(batch: int) -> Tensor:
-            total = torch.zeros(self.size, dtype=cotangent.dtype, device=cotangent.device)
+            total = cotangent.new_zeros(*cotangent.shape[:-2], self.size)
             for rows, x in _parts(self.images, index, batch):
-                self.linearized.vjp(x, cotangent[rows], out=total)
+                self.linearized.vjp(x, cotangent[..., rows, :], out=total)
             return total
 
         return self._batch.run(product, self._count(index))

@@ -84,8 +84,23 @@ class Linearized:
             return self._call(self._trained, images)
 
     def jvp(self, images: Tensor, delta: Tensor) -> Tensor:
-        """``J δ`` for a flat δ (P), N × C; forward mode, one pass, no graph."""
-        return self._forward(images, delta, self._trained)[1]
+        """``J δ``, N × C, for a flat δ (P); forward mode, one pass, no graph.
+
+        Several δ (k × P) share the run of the network at w0, and give k × N × C.
+        """
+        if delta.dim() == 1:
+            return self._forward(images, delta, self._trained)[1]
+        directions = {
+            name: part.reshape(len(delta), *shape)
+            for name, part, shape in zip(
+                self.layout.names,
+                delta.detach().split(self.layout.sizes, 1),
+                self.layout.shapes,
+                strict=True,
+            )
+        }
+        with self._running(images):
+            return self._walk.many(lambda w: self._call(w, images), self._trained, directions)
 
     def _forward(
         self, images: Tensor, delta: Tensor, weights: dict[str, Tensor]
@@ -98,10 +113,12 @@ class Linearized:
     def vjp(self, images: Tensor, cotangent: Tensor, out: Tensor | None = None) -> Tensor:
         """``Jᵀ c`` summed over samples for c (N × C): a flat vector (P).
 
+        Several c (k × N × C) share the run of the network at w0, and give k × P.
+
         Args:
             images: N × 3 × H × W.
-            cotangent: c, N × C.
-            out: a vector (P) that the result is added to, and that is returned; None for a new one.
+            cotangent: c, N × C or k × N × C.
+            out: P or k × P that the result is added to, and that is returned; None for a new one.
 
         Raises:
             ValueError: if ``cotangent`` does not have the shape of the outputs.
@@ -109,10 +126,21 @@ class Linearized:
         leaves = self._leaves()
         with self._running(images), torch.enable_grad():
             outputs = self._call(leaves, images)
-        return self._backward(outputs, cotangent, leaves, out)
+        if cotangent.dim() < 3:
+            return self._backward(outputs, cotangent, leaves, out)
+        if out is None:
+            out = torch.zeros(len(cotangent), self.layout.size).to(cotangent)
+        for c, row in zip(cotangent, out, strict=True):
+            self._backward(outputs, c, leaves, row, keep=True)
+        return out
 
     def _backward(
-        self, outputs: Tensor, cotangent: Tensor, leaves: dict[str, Tensor], out: Tensor | None
+        self,
+        outputs: Tensor,
+        cotangent: Tensor,
+        leaves: dict[str, Tensor],
+        out: Tensor | None,
+        keep: bool = False,
     ) -> Tensor:
         if cotangent.shape != outputs.shape:
             raise ValueError(
@@ -125,7 +153,8 @@ class Linearized:
             out = torch.empty(self.layout.size, dtype=first.dtype, device=first.device)
         with gradient_slices(leaves, out, add=add):
             if outputs.requires_grad:
-                torch.autograd.backward(outputs, cotangent, inputs=list(leaves.values()))
+                inputs = list(leaves.values())
+                torch.autograd.backward(outputs, cotangent, retain_graph=keep, inputs=inputs)
         return out
 
     def pass_(

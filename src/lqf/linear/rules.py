@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lqf.linear.dual import RULES, Dual, Rule, primal_of, tangent_of
+from lqf.linear.dual import RULES, Dual, Rule, batched, primal_of, tangent_of
 
 _aten = torch.ops.aten
 
@@ -38,7 +38,9 @@ def _affine(func: Any, x: Any, weight: Any, bias: Any, rest: Any, named: Any) ->
     primal = func(px, pw, pb, *rest, **named)
     dx, dw, db = tangent_of(x), tangent_of(weight), tangent_of(bias)
     with torch.no_grad():
-        if dw is not None and dx is not None and _is_pointwise(px, pw, primal, rest, named):
+        many = dx is not None and batched(dx)  # vmap has no rule for the products in place
+        pointwise = not many and _is_pointwise(px, pw, primal, rest, named)
+        if dw is not None and dx is not None and pointwise:
             return primal, _pointwise(px, pw, dx, dw, db).view_as(primal)
         tangent: Tensor | None = None
         if dw is not None:
@@ -154,7 +156,12 @@ def _batch_norm(
             tangent = dbeta.reshape(shape).expand_as(x).clone()
         if dx is not None:
             factor = (scale if gamma is None else gamma * scale).reshape(shape)
-            tangent = dx * factor if tangent is None else tangent.addcmul_(dx, factor)
+            if tangent is None:
+                tangent = dx * factor
+            elif batched(dx):
+                tangent = tangent + dx * factor
+            else:
+                tangent.addcmul_(dx, factor)
     return Dual(primal, tangent)  # type: ignore[arg-type]
 
 

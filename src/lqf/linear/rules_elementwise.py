@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lqf.linear.dual import Dual, Unwalkable, primal_of, tangent_of
+from lqf.linear.dual import Dual, Unwalkable, batched, primal_of, tangent_of
 from lqf.linear.rules import rule
 
 _aten = torch.ops.aten
@@ -107,6 +107,8 @@ def _activation(*names: str) -> Callable[[Kernel], Kernel]:
 def _run(overloads: Any, out: Tensor | None, *args: Any, **named: Any) -> Tensor:
     if out is None:
         return overloads.default(*args, **named)
+    if batched(out):
+        return out.copy_(overloads.default(*args, **named))
     return overloads.grad_input(*args, grad_input=out, **named)
 
 
@@ -143,6 +145,8 @@ def _silu(t: Tensor, x: Tensor, *, out: Tensor | None = None) -> Tensor:
 def _hardswish(t: Tensor, x: Tensor, *, out: Tensor | None = None) -> Tensor:
     if out is None:
         return _aten.hardswish_backward.default(t, x)
+    if batched(out):
+        return out.copy_(_aten.hardswish_backward.default(t, x))
     return _aten.hardswish_backward.out(t, x, out=out)
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
-from torch.func import jvp
+from torch.func import jvp, vmap
 
 from lqf.linear import rules, rules_elementwise
 from lqf.linear.dual import Dual
@@ -17,6 +17,9 @@ from lqf.linear.dual import Dual
 _REGISTERED = (rules, rules_elementwise)
 
 _LOG = logging.getLogger(__name__)
+
+# Tangents carried beside one run of the network; each takes memory for its activations.
+_AT_ONCE = 8
 
 # The network as a function of its trained parameters, for images that are already bound.
 Network = Callable[[dict[str, Tensor]], Tensor]
@@ -27,10 +30,12 @@ class Walk:
 
     Attributes:
         whole: whether the network has to be differentiated whole; found out by the first run.
+        singly: whether several directions have to be followed one after the other; the same.
     """
 
     def __init__(self) -> None:
         self.whole = False
+        self.singly = False
 
     def __call__(
         self, network: Network, weights: dict[str, Tensor], direction: dict[str, Tensor]
@@ -61,6 +66,38 @@ class Walk:
         _LOG.warning("the network is differentiated whole, which takes more time: %s", reason)
         self.whole = True
         return result
+
+    def many(
+        self, network: Network, weights: dict[str, Tensor], directions: dict[str, Tensor]
+    ) -> Tensor:
+        """The derivatives along several δ, beside one run of the network at w0.
+
+        Args:
+            network: maps the trained parameters, by name, to outputs N × C.
+            weights: the parameters at w0.
+            directions: by parameter name, k × its shape.
+
+        Returns:
+            ``J δ`` of each, k × N × C.
+
+        Raises:
+            OutOfMemoryError: if memory runs out.
+        """
+        count = len(next(iter(directions.values())))
+        if not self.singly and not self.whole and count > 1:
+            try:
+                follow = vmap(
+                    lambda direction: self._pairs(network, weights, direction)[1],
+                    chunk_size=_AT_ONCE,
+                )
+                return follow(directions)
+            except torch.OutOfMemoryError:
+                raise
+            except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+                _LOG.info("directions are followed one after the other: %s", error)
+                self.singly = True
+        each = ({name: part[i] for name, part in directions.items()} for i in range(count))
+        return torch.stack([self(network, weights, direction)[1] for direction in each])
 
     @staticmethod
     def _pairs(

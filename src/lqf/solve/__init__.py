@@ -1,6 +1,7 @@
 """Solvers of the linearised problem: one a file, one protocol (`protocol.Solution`)."""
 
 from lqf.solve.closed_form import solve_dual, solve_head
+from lqf.solve.dual_block import BlockSolution, solve_dual_block
 from lqf.solve.dual_pcg import DualPrecondition, KernelPreconditioner, solve_dual_pcg
 from lqf.solve.pcg import solve_pcg
 from lqf.solve.primal_path import PrimalPath
@@ -9,6 +10,7 @@ from lqf.solve.ridge_path import RidgeChoice, RidgePath
 from lqf.solve.sgd import solve_sgd, stable_rate
 
 __all__ = [
+    "BlockSolution",
     "Diverged",
     "DualPrecondition",
     "KernelPreconditioner",
@@ -21,6 +23,7 @@ __all__ = [
     "Snapshot",
     "Solution",
     "solve_dual",
+    "solve_dual_block",
     "solve_dual_pcg",
     "solve_head",
     "solve_pcg",

@@ -25,10 +25,10 @@ _CHUNK = 1 << 24
 
 
 class DualPrecondition(Protocol):
-    """A symmetric positive definite M⁻¹ ≈ (K + μI)⁻¹ on vectors N × C."""
+    """A symmetric positive definite M⁻¹ ≈ (K + μI)⁻¹ on vectors N × C, or k of them."""
 
     def apply(self, vector: Tensor) -> Tensor:
-        """Return M⁻¹·vector, N × C."""
+        """Return M⁻¹·vector, N × C or k × N × C."""
         ...
 
     def pulled_norm(self, vector: Tensor) -> float:
@@ -71,12 +71,24 @@ class KernelPreconditioner:
         self._factor = torch.linalg.cholesky(normal)
 
     def apply(self, vector: Tensor) -> Tensor:
-        """Return M⁻¹·vector (Woodbury), N × C."""
+        """Return M⁻¹·vector (Woodbury), N × C or k × N × C."""
+        if vector.dim() == 3:
+            return self._apply_to_many(vector)
         flat = vector.reshape(-1).double()
         inner = torch.cholesky_solve(self._pull(flat)[:, None], self._factor)[:, 0]
         # In float64, since the difference cancels where the kernel is large.
         result = flat - torch.cat([part.double() @ inner for part in self._parts()])
         return (result / self._shift).reshape(vector.shape).to(vector)
+
+    def _apply_to_many(self, vectors: Tensor) -> Tensor:
+        flat = vectors.flatten(1).double().T
+        parts = self._parts()
+        pulled = flat.new_zeros(self._rows.shape[1], flat.shape[1])
+        for rows, own in zip(parts, flat.split(len(parts[0])), strict=True):
+            pulled.addmm_(rows.double().T, own)
+        inner = torch.cholesky_solve(pulled, self._factor)
+        result = flat - torch.cat([rows.double() @ inner for rows in parts])
+        return (result / self._shift).T.reshape(vectors.shape).to(vectors)
 
     def _parts(self) -> tuple[Tensor, ...]:
         return self._rows.split(max(1, _CHUNK // self._rows.shape[1]))
