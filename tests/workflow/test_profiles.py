@@ -10,13 +10,13 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 FILES = [ROOT / "Snakefile", *sorted((ROOT / "workflow/rules").glob("*.smk"))]
-RULES = {
-    name: body
-    for file in FILES
-    for name, body in re.findall(
-        r"^rule (\w+):\n(.*?)(?=^\S|\Z)", file.read_text("utf-8"), re.MULTILINE | re.DOTALL
-    )
-}
+RULES: dict[str, str] = {}
+for file in FILES:
+    # A rule that is defined in two ways has both bodies.
+    for _, name, body in re.findall(
+        r"^( *)rule (\w+):\n((?:\1 +.*\n|\n)*)", file.read_text("utf-8"), re.MULTILINE
+    ):
+        RULES[name] = RULES.get(name, "") + body
 # The sweeps share one definition, made once for each of them.
 SWEEPS = (ROOT / "workflow/rules/train.smk").read_text("utf-8").partition("for experiment in")[2]
 RULES |= dict.fromkeys(("elr", "kshot", "online"), SWEEPS)
@@ -32,7 +32,8 @@ def resources() -> dict[str, dict[str, int | str]]:
 def local() -> set[str]:
     text = "\n".join(file.read_text("utf-8") for file in FILES)
     blocks = re.findall(r"^localrules:\n((?:    \w+,\n)+)", text, re.MULTILINE)
-    return {name for block in blocks for name in re.findall(r"\w+", block)}
+    listed = {name for block in blocks for name in re.findall(r"\w+", block)}
+    return listed | {name for name, body in RULES.items() if "localrule: True" in body}
 
 
 def test_every_rule_is_local_or_says_what_it_asks_for(

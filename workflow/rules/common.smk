@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 from lqf import backbones
 from lqf import config as settings
-from lqf.data import prepared
+from lqf.data import own, prepared
 from lqf.report import artefacts
 
 SCHEMA = Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
@@ -54,6 +54,16 @@ wildcard_constraints:
     table="|".join(
         name for name, one in artefacts.ARTEFACTS.items() if one.kind == "table"
     ),
+
+
+def prepare_settings(dataset):
+    """What the stored images depend on; for own data the files themselves too."""
+    wanted = {"image_size": CONFIG.get("stored_size") or CONFIG["image_size"]}
+    if dataset in CONFIG["own"]:
+        wanted["own"] = CONFIG["own"][dataset]
+        listed = own.list_own(dataset, own.OwnData.read(wanted["own"]))
+        wanted["files"] = own.fingerprint(*listed)
+    return settings.dumps(wanted)
 
 
 def data_files(dataset):

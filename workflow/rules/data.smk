@@ -1,17 +1,4 @@
 # Data sets: decoded once into one array, with fixed splits.
-from lqf.data import own
-
-
-def prepare_settings(dataset):
-    """What the stored images depend on; for own data the files themselves too."""
-    wanted = {"image_size": CONFIG.get("stored_size") or CONFIG["image_size"]}
-    if dataset in CONFIG["own"]:
-        wanted["own"] = CONFIG["own"][dataset]
-        listed = own.list_own(dataset, own.OwnData.read(wanted["own"]))
-        wanted["files"] = own.fingerprint(*listed)
-    return settings.dumps(wanted)
-
-
 # Render or decode a data set and split it.
 rule prepare:
     input:

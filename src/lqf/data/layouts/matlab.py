@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lqf.data.catalogue import Split
 from lqf.data.layouts.files import Row, images_under, listing_of, require, require_all
 from lqf.data.listing import Entry, Listing, WrongListing
@@ -26,7 +24,7 @@ def dogs(root: Path, dataset: Published) -> Listing:
     rows: list[Row] = []
     splits: tuple[Split, ...] = ("train", "test")
     for split in splits:
-        paths = np.ravel(_read(root, f"{split}_list.mat", dataset)["file_list"])
+        paths = _read(root, f"{split}_list.mat", dataset)["file_list"].ravel()
         rows += [(f"Images/{path}", str(path).partition("/")[0], split) for path in paths]
     keys = sorted({key for _, key, _ in rows})
     return listing_of(
@@ -47,7 +45,7 @@ def flowers(root: Path, dataset: Published) -> Listing:
     Raises:
         WrongListing: If the labels do not begin at 1.
     """
-    labels = np.ravel(_read(root, "imagelabels.mat", dataset)["labels"]).astype(int)
+    labels = _read(root, "imagelabels.mat", dataset)["labels"].ravel().astype(int)
     numbers = _read(root, "setid.mat", dataset)
     if labels.min() != 1:
         raise WrongListing(
@@ -62,7 +60,7 @@ def flowers(root: Path, dataset: Published) -> Listing:
     entries = [
         Entry(f"jpg/image_{number:05d}.jpg", int(labels[number - 1]) - 1, split)
         for key, split in splits
-        for number in np.ravel(numbers[key]).astype(int)
+        for number in numbers[key].ravel().astype(int)
     ]
     names = dataset.class_names or tuple(f"flower {n}" for n in range(1, dataset.classes + 1))
     require_all(root, [(one.path, names[one.label]) for one in entries], dataset.name)
@@ -86,7 +84,7 @@ def cars(root: Path, dataset: Published) -> Listing:
         WrongListing: If an image has no annotation.
     """
     names = tuple(
-        str(one) for one in np.ravel(_read(root, "devkit/cars_meta.mat", dataset)["class_names"])
+        str(one) for one in _read(root, "devkit/cars_meta.mat", dataset)["class_names"].ravel()
     )
     entries = []
     parts: tuple[tuple[Split, str], ...] = (
@@ -94,7 +92,7 @@ def cars(root: Path, dataset: Published) -> Listing:
         ("test", "cars_test_annos_withlabels.mat"),
     )
     for split, file in parts:
-        annotations = np.ravel(_read(root, file, dataset)["annotations"])
+        annotations = _read(root, file, dataset)["annotations"].ravel()
         labels = {str(one["fname"]): int(one["class"]) - 1 for one in annotations}
         paths = images_under(root, f"cars_{split}")
         for path in paths:
