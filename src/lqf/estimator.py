@@ -9,7 +9,6 @@ sample on the model is known.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
-from lqf.fitted import stored
 from lqf.fitted.calibration import choose_temperature
 from lqf.fitted.exact import ExactOptimum, fits
 from lqf.fitted.inputs import (
@@ -29,17 +27,15 @@ from lqf.fitted.inputs import (
     trial_outputs,
 )
 from lqf.fitted.iterative import IterativeOptimum
+from lqf.fitted.model_file import read_model, write_model
 from lqf.fitted.optimum import Certificate, Optimum, Problem, full_precision, in_batches
 from lqf.fitted.options import check_options, choose_device
 from lqf.fitted.prepare import calibrate_pooling, check_parameters
 from lqf.fitted.start import start_network, trained_names
-from lqf.influence import DualRidge, LeaveOneOut
+from lqf.influence import LeaveOneOut
 from lqf.influence.forgetting import checked_index
 from lqf.linear import Linearized
 from lqf.solve import RidgeChoice
-
-# Options that a file does not hold: the network is known by its name and its weights.
-_UNSAVED = ("network", "device")
 
 
 class LQF(BaseEstimator):
@@ -336,30 +332,7 @@ class LQF(BaseEstimator):
                 cannot answer questions about samples.
         """
         self._fitted()
-        tensors = {f"network/{k}": v for k, v in self.network_.state_dict().items()}
-        tensors["delta"] = self.delta_
-        optimum = self._optimum if training_set else None
-        if optimum is not None:
-            tensors["images"], tensors["labels"] = optimum.problem.images, optimum.problem.labels
-        elif self._optimum is not None:
-            self.temperature_  # noqa: B018  (it could not be found without the training set)
-        if isinstance(optimum, ExactOptimum):
-            tensors["gram"], tensors["base"] = optimum.solution.gram, optimum.base
-        choice = self.ridge_choice_
-        if choice is not None:
-            tensors["mus"], tensors["scores"] = choice.mus, choice.scores
-        about = {
-            "options": {k: v for k, v in self.get_params(deep=False).items() if k not in _UNSAVED},
-            "network": self.network if isinstance(self.network, str) else None,
-            "frozen": self._frozen,
-            "trained": self._linearized.layout.names,
-            "mu": self.mu_,
-            "at_edge": None if choice is None else choice.at_edge,
-            "temperature": self._temperature,
-            "exact": self.exact_,
-            "certificate": asdict(self.certificate_),
-        }
-        stored.write(path, tensors, about)
+        write_model(self, path, training_set)
 
     @classmethod
     def load(
@@ -383,32 +356,7 @@ class LQF(BaseEstimator):
         Raises:
             ValueError: if the file is no saved model, or the network is missing or another one.
         """
-        tensors, about = stored.read(path)
-        if network is None and about["network"] is None:
-            raise ValueError(
-                f"{os.fspath(path)} was fitted on a module, whose code is not in the file; give a "
-                "module of the same architecture: LQF.load(path, network)."
-            )
-        model = cls(network or about["network"], device=device, **about["options"])
-        at = choose_device(device)
-        options = model.get_params(deep=False)
-        start, frozen = start_network(
-            model.network, options, pretrained=False, frozen=about["frozen"]
-        )
-        weights = (v for k, v in tensors.items() if k.startswith("network/"))
-        start = start.to(next(v.dtype for v in weights if v.is_floating_point()))
-        stored.restore_weights(start, tensors, path)
-        tensors = {k: v.to(at) for k, v in tensors.items()}
-        certificate, choice = Certificate(**about["certificate"]), None
-        if "mus" in tensors:
-            curve = (tensors["mus"].cpu(), tensors["scores"].cpu())
-            choice = RidgeChoice(about["mu"], *curve, about["at_edge"])
-        linearized = Linearized(start.to(at), about["trained"])
-        model._show(linearized, tensors["delta"], about["mu"], certificate, choice)
-        model.exact_, model._frozen = about["exact"], frozen
-        model._temperature = about["temperature"]
-        model._optimum = model._restored(tensors)
-        return model
+        return read_model(cls, path, network, device)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Whether `fit` has been called.
@@ -417,19 +365,6 @@ class LQF(BaseEstimator):
             True after `fit` or `load`.
         """
         return hasattr(self, "delta_")
-
-    def _restored(self, tensors: dict[str, Tensor]) -> Optimum | None:
-        if "images" not in tensors:
-            return None
-        problem = self._problem(self._linearized, tensors["images"], tensors["labels"])
-        certificate, choice = self.certificate_, self.ridge_choice_
-        if "gram" not in tensors:
-            return IterativeOptimum(problem, self.mu_, self.delta_, certificate, choice=choice)
-        target = problem.residual_target(tensors["base"].double())
-        solution = DualRidge(tensors["gram"], target, self.mu_)
-        return ExactOptimum(
-            problem, solution, tensors["base"], self.delta_, certificate, choice=choice
-        )
 
     def _show(
         self,

@@ -347,6 +347,8 @@ def test_bad_data_is_refused_in_one_sentence(change, message):
         ({"ridge": "best"}, "ridge is 'best'"),
         ({"tolerance": 2.0}, "tolerance is 2.0"),
         ({"max_passes": 1}, "max_passes is 1"),
+        ({"seed": "0"}, "seed is '0'"),
+        ({"seed": 0.5}, "seed is 0.5"),
         ({"target_scale": 0.0}, "target_scale is 0.0"),
         ({"slope": -0.1}, "slope is -0.1"),
         ({"head": "zero"}, "head is 'zero'; allowed are 'random', 'keep'"),

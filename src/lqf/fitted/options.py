@@ -31,6 +31,8 @@ def check_options(options: dict[str, Any]) -> None:
         raise ValueError(f"tolerance is {tolerance!r}; it must be between 0 and 1.")
     if not (_is_number(passes) and passes >= 3):
         raise ValueError(f"max_passes is {passes!r}; it must be at least 3.")
+    if not (_is_number(options["seed"]) and isinstance(options["seed"], int)):
+        raise ValueError(f"seed is {options['seed']!r}; it must be an integer.")
     if options["fold_batch_norm"] not in (True, False, None):
         raise ValueError(
             f"fold_batch_norm is {options['fold_batch_norm']!r}; it must be True, False or None."
