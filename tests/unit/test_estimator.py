@@ -101,6 +101,9 @@ def test_extend_equals_refit(kind):
     close(larger.delta_, refit(images, labels, 0.5))
     assert torch.equal(model.delta_, before)
     assert larger.certificate_.passes_of_fit == model.certificate_.passes
+    # In the dual the rows of the new samples cost C/2 passes over them.
+    rows = {"exact": 0.0, "iterative": 3 / 2 * 4 / 14}[kind]
+    assert larger.certificate_.passes_of_ridge == pytest.approx(rows)
     back = larger.forget([10, 11, 12, 13])
     close(back.delta_, before)
 

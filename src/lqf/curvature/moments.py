@@ -68,11 +68,16 @@ class InputMoment:
 
         Returns:
             A, groups × d × d, and False; or the rows R of A = RᵀR, groups × r × d, and True.
+
+        Raises:
+            ValueError: if nothing was added.
         """
         if self._rows:
             return torch.cat(self._rows, dim=1), True
         if self._sum is None:
-            return torch.zeros(()), False
+            raise ValueError(
+                f"no image was seen by layer {self._layer.path!r}; at least one is needed."
+            )
         return symmetric(self._sum), False
 
 

@@ -202,7 +202,7 @@ def _from_index(name: str, index: Path, root: Path) -> Listing:
     if not index.is_file():
         raise WrongListing(f"the index {index} of data set {name!r} does not exist.")
     with index.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
+        reader = csv.DictReader(file, restval="")
         columns = reader.fieldnames or []
         for column in _COLUMNS[:2]:
             if column not in columns:
@@ -210,11 +210,11 @@ def _from_index(name: str, index: Path, root: Path) -> Listing:
                     f"the index {index} of data set {name!r} has no column {column!r}: it needs path "
                     "and class, and may have split."
                 )
-        rows = list(reader)
-    classes = sorted({row["class"] for row in rows})
+        rows = [(reader.line_num, row) for row in reader]
+    classes = sorted({row["class"] for _, row in rows})
     labels = {key: label for label, key in enumerate(classes)}
     entries = []
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         split = row.get("split") or "train"
         if split not in SPLITS:
             raise WrongListing(

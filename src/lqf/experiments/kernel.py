@@ -80,7 +80,7 @@ def _product(first: Jacobian, second: Jacobian) -> Tensor:
     """
     if isinstance(first, FeatureJacobian) and isinstance(second, FeatureJacobian):
         shared = first.features @ second.features.T + 1.0
-        return torch.kron(shared, torch.eye(first.outputs, dtype=shared.dtype))
+        return torch.kron(shared, torch.eye(first.outputs).to(shared))
     if isinstance(first, DenseJacobian) and isinstance(second, DenseJacobian):
         return first.matrix.flatten(0, 1) @ second.matrix.flatten(0, 1).T
     raise TypeError(f"no Gram matrix of {type(first).__name__} and {type(second).__name__}.")

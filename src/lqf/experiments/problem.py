@@ -60,9 +60,6 @@ CURVATURE_GRADIENTS = 256
 #: Images that the curvature sees at once, at most.
 CURVATURE_BATCH = 64
 
-#: Mini-batches whose largest curvature sets the unit of relative learning rates.
-CURVATURE_BATCHES = 4
-
 #: A fit that ends at more than this many times the loss it started from has diverged.
 DIVERGED = 10.0
 
@@ -376,7 +373,7 @@ class LinearProblem:
         """The learning rate of a grid point.
 
         A relative rate is in units of 1/λ, where λ bounds the curvature that a step can meet:
-        the largest eigenvalue of P(G_B + wd·I) over some mini-batches B, times the largest
+        the largest eigenvalue of P(G_B + wd·I) over the mini-batches B of an epoch, times the largest
         curvature of the loss in the outputs (1 for the squared loss, ½ for cross-entropy).
         """
         if point.rate is None or not point.relative:

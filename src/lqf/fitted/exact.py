@@ -18,6 +18,7 @@ from lqf.influence import (
     add,
     influence,
     leave_one_out,
+    predictive_covariance,
     remove,
 )
 from lqf.influence.informativeness import mean_squared_response
@@ -162,15 +163,13 @@ class ExactOptimum:
         Returns:
             M × C × C, float64.
         """
-        C, old = self.problem.classes, self.rows.flatten(0, 1)
+        old = self.rows.flatten(0, 1)
         parts = []
         for part in _bar(images.split(_BATCH), "covariance"):
             rows = self.problem.linearized.jacobian(part)
             own = torch.stack([_product(row, row) for row in rows])
             cross = _product(rows.flatten(0, 1), old)
-            half = torch.linalg.solve_triangular(self.solution.factor, cross.T, upper=False)
-            half = half.reshape(len(half), -1, C).permute(1, 2, 0)
-            parts.append((own - half @ half.mT) / self.mu)
+            parts.append(predictive_covariance(self.solution, cross, own))
         return torch.cat(parts)
 
     def forget(self, index: Tensor) -> ExactOptimum:

@@ -172,13 +172,15 @@ class IterativeOptimum:
         Returns:
             A new optimum, with the same μ, factors and tolerance.
         """
+        begin = time.perf_counter()
         out = checked_index(index, len(self.problem.images))
         stay = torch.ones(len(self.problem.images), dtype=torch.bool, device=out.device)
         stay[out] = False
         old = self.problem
         problem = replace(old, images=old.images[stay], labels=old.labels[stay])
         rows = self.compressed.rows[stay] if self._in_dual else None
-        return self._from_here(problem, self.jacobian.base[stay], rows, self._start()[stay])
+        start = self._start()[stay]
+        return self._from_here(problem, self.jacobian.base[stay], rows, start, begin)
 
     def extend(self, images: Tensor, labels: Tensor) -> IterativeOptimum:
         """The optimum with further samples, from this one as the start.
@@ -190,7 +192,7 @@ class IterativeOptimum:
         Returns:
             A new optimum, with the same μ, factors and tolerance.
         """
-        old = self.problem
+        begin, old, spent = time.perf_counter(), self.problem, 0.0
         fresh = NetworkJacobian(old.linearized, images)
         problem = replace(
             old, images=torch.cat([old.images, images]), labels=torch.cat([old.labels, labels])
@@ -198,8 +200,9 @@ class IterativeOptimum:
         whole, rows, start = torch.cat([self.jacobian.base, fresh.base]), None, self._start()
         if self._in_dual:
             rows = torch.cat([self.compressed.rows, self.compressed.rows_of(images)])
+            spent = old.classes / 2 * len(images) / len(problem.images)
         start = torch.cat([start, torch.zeros_like(fresh.base)])
-        return self._from_here(problem, whole, rows, start)
+        return self._from_here(problem, whole, rows, start, begin, spent)
 
     @property
     def _in_dual(self) -> bool:
@@ -212,15 +215,28 @@ class IterativeOptimum:
         return self.coefficients
 
     def _from_here(
-        self, problem: Problem, base: Tensor, rows: Tensor | None, start: Tensor
+        self,
+        problem: Problem,
+        base: Tensor,
+        rows: Tensor | None,
+        start: Tensor,
+        begin: float,
+        spent: float = 0.0,
     ) -> IterativeOptimum:
-        begin = time.perf_counter()
         factors = self._held_factors()
         jacobian = NetworkJacobian(problem.linearized, problem.images, base=base)
         compressed = None if rows is None else self.compressed.of(problem, rows)
         warm = self.delta if compressed is None else start
         return _solved(
-            problem, self.mu, factors, begin, jacobian, compressed, warm, fit=self.certificate
+            problem,
+            self.mu,
+            factors,
+            begin,
+            jacobian,
+            compressed,
+            warm,
+            spent=spent,
+            fit=self.certificate,
         )
 
     def _target(self) -> Tensor:

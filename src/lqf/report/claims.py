@@ -15,8 +15,6 @@ from lqf.report.measures import FUNCTIONS
 from lqf.report.raw import write
 from lqf.report.statistics import Estimate
 
-VERDICTS = ("holds", "fails", "undecided", "not tested")
-
 _COLUMNS = (
     *("id", "source", "statement", "measure", "value", "low", "high", "n", "interval", "verdict"),
     *("rule", "paper_value", "paper_verdict", "note"),

@@ -14,9 +14,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-LINEAR = ("lqf", "lqf_fc", "gaf", "fc")
-"""The linear methods of Table 1, in the order of Figure 1."""
-
 _COLUMNS = ("nlft", "lqf", "lqf_fc", "gaf", "fc")
 _TABLE1 = {
     "Caltech-256": (14.1, 14.5, 17.4, 15.4, 15.7),

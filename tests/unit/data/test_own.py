@@ -87,6 +87,8 @@ def test_paths_may_be_absolute(folder, tmp_path):
         ([("x", "a")], ("file", "class"), "has no column 'path'"),
         ([("train/cat/0.jpg", "a", "dev")], ("path", "class", "split"), "line 2 .* split 'dev'"),
         ([("train/cat/0.jpg", "")], ("path", "class"), "line 2 .* has no class"),
+        ([("train/cat/0.jpg", "a"), ("x",)], ("path", "class"), "line 3 .* has no class"),
+        ([(), ("train/cat/0.jpg",)], ("class", "path"), "line 3 .* names ''"),
         ([("train/cat/99.jpg", "a")], ("path", "class"), "line 2 .* names 'train/cat/99.jpg'"),
         ([("train/cat/0.jpg", "a")], ("path", "class"), "class 'a' .* has no image in split"),
     ],

@@ -4,6 +4,7 @@ import pytest
 import torch
 from worlds import network, task
 
+from lqf.compute import Compute
 from lqf.experiments import problem as problems
 from lqf.experiments.grid import Point
 from lqf.experiments.problem import Fit, LinearProblem, NonlinearProblem, make_problem
@@ -98,6 +99,25 @@ def test_the_optimum_is_right_on_other_images_though_mu_is_small(
     assert alone.residual <= 1e-3
     assert off(alone) > 0.05
     assert "rows of J in 256 coordinates" in caplog.text
+
+
+def test_curvature_in_double_precision_preconditions_a_problem_in_single() -> None:
+    train = task().train
+    single = replace(task(), train=replace(train, images=train.images.float()))
+    made = [
+        LinearProblem(METHODS["lqf"], network().float(), single, 15.0, True, compute)
+        for compute in (Compute(curvature="fp32"), Compute(curvature="fp64"))
+    ]
+
+    (fine, fine_correction), (coarse, _) = made[1].factors(1e-2), made[0].factors(1e-2)
+
+    for layer, block in fine.blocks.items():
+        assert block.B.dtype == fine_correction[layer].dtype == torch.float64
+        torch.testing.assert_close(block.B.float(), coarse.blocks[layer].B)
+    ones = torch.ones(made[0].layout.size)
+    first, second = (problem.preconditioner(1e-2).apply(ones) for problem in made)
+    assert second.dtype == torch.float32
+    torch.testing.assert_close(second, first, rtol=1e-2, atol=1e-3)
 
 
 def test_head_in_closed_form_is_the_end_of_its_sgd() -> None:

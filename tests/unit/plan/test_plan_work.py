@@ -153,3 +153,13 @@ def test_prepared_data_have_their_own_numbers(tmp_path: Path) -> None:
     (tmp_path / "dataset.json").write_text(text)
 
     assert images_of("mine", tmp_path, read()) == Images(3, 2, 1, 2)
+
+
+def test_the_plan_counts_with_the_numbers_of_the_experiment() -> None:
+    from lqf.experiments import informativeness, informativeness_large
+
+    assert len(informativeness.ORDERS) == work._ORDERS
+    again = [schedule for _, schedule in informativeness.ORDERS if schedule == "iterative"]
+    assert len(again) == work._ITERATED
+    assert informativeness.ROUND == work._ROUND
+    assert informativeness_large.PROBES == work._PROBES
