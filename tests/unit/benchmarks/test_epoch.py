@@ -20,12 +20,13 @@ def in_this_process(function, *arguments):
 def test_every_kind_of_method_runs_and_is_reported(monkeypatch, tmp_path):
     """One of each kind, at the size of a try-out; the columns are those `lqf plan` reads."""
     monkeypatch.setattr(epoch, "isolated", in_this_process)
-    monkeypatch.setattr(epoch, "GROUPS", (("nlft",), ("lqf_fc",), ("gaf",), ("lqf", "lqf_exact")))
+    groups = (("nlft",), ("lqf_fc",), ("gaf",), ("lqf", "lqf_exact"), ("b_lqf",))
+    monkeypatch.setattr(epoch, "GROUPS", groups)
 
     path = run("epoch", tmp_path, small=True)
 
     rows = json.loads(path.read_text())["rows"]
-    assert [row["method"] for row in rows] == ["nlft", "lqf_fc", "gaf", "lqf", "lqf_exact"]
+    assert [row["method"] for row in rows] == [name for group in groups for name in group]
     for row in rows:
         assert row["seconds_per_image_pass"] > 0
         assert row["images_per_s"] == pytest.approx(1 / row["seconds_per_image_pass"])
