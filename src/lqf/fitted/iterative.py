@@ -80,6 +80,8 @@ class IterativeOptimum:
         if isinstance(ridge, str) and compressed is not None:
             criterion: Criterion = "gcv" if ridge == "gcv" else "loo"
             choice = compressed.choose(target, criterion)
+            if choice.at_edge:
+                log.warning("mu = %.3g lies at the edge of what was searched", choice.mu)
         elif isinstance(ridge, str):
             with tqdm(desc="ridge", disable=None, leave=False) as bar:
                 found = choose_by_gcv(

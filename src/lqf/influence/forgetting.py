@@ -124,6 +124,8 @@ def checked_index(index: Tensor, samples: int) -> Tensor:
     Raises:
         ValueError: if a position is outside 0 … N−1 or given twice, or none or all are given.
     """
+    if index.numel() == 0:
+        index = index.reshape(-1).long()  # an empty list has no type of its own
     if index.ndim != 1 or index.dtype.is_floating_point or index.dtype is torch.bool:
         raise ValueError(
             f"index has shape {tuple(index.shape)} and type {index.dtype}; give a vector of integer "

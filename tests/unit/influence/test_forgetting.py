@@ -111,6 +111,7 @@ def test_removing_one_sample_is_its_influence():
         (torch.tensor([-1]), "contains -1"),
         (torch.tensor([1, 1]), "more than once"),
         (torch.tensor([], dtype=torch.int64), "names 0 of 8"),
+        (torch.tensor([]), "names 0 of 8"),
         (torch.arange(8), "names 8 of 8"),
         (torch.tensor([0.5]), "integer"),
         (torch.tensor([True, False]), "integer"),
