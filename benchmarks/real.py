@@ -17,8 +17,10 @@ from benchmarks import realbench
 from benchmarks.cells import cell
 from benchmarks.machine import line
 from benchmarks.realbench import Sizes
+from lqf.experiments.fit import Fit
 from lqf.experiments.grid import Point
-from lqf.experiments.problem import Fit, LinearProblem, NonlinearProblem, make_problem
+from lqf.experiments.nonlinear_problem import NonlinearProblem
+from lqf.experiments.problem import LinearProblem, make_problem
 from lqf.experiments.rows import fit_grid
 from lqf.experiments.task import Task
 from lqf.method import TITLES, get

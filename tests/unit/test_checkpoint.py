@@ -14,8 +14,10 @@ import torch
 
 from lqf import checkpoint, method, run
 from lqf.checkpoint import Points, job_key, kept
+from lqf.experiments.fit import Fit
 from lqf.experiments.grid import Point
-from lqf.experiments.problem import Fit, LinearProblem, NonlinearProblem, make_problem
+from lqf.experiments.nonlinear_problem import NonlinearProblem
+from lqf.experiments.problem import LinearProblem, make_problem
 from lqf.experiments.rows import Row, fit_grid
 from lqf.experiments.task import Split, Task
 from lqf.networks import build

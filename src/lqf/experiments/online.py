@@ -13,8 +13,10 @@ from typing import cast
 from torch import Tensor, nn
 
 from lqf.checkpoint import Points, state_of
+from lqf.experiments.fit import Fit
 from lqf.experiments.grid import Point, grid_points
-from lqf.experiments.problem import Fit, LinearProblem, NonlinearProblem
+from lqf.experiments.nonlinear_problem import NonlinearProblem
+from lqf.experiments.problem import LinearProblem
 from lqf.experiments.rows import Row, describe, fit_columns, fit_grid, point_columns
 from lqf.experiments.task import Settings, Task, load_task
 from lqf.experiments.train import method_of, problem_of

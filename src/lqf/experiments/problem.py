@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from copy import copy, deepcopy
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +13,11 @@ from lqf.compute import Compute
 from lqf.curvature import Coordinates, Preconditioner, eigenvalue_correction, kronecker_factors
 from lqf.curvature.probes import ProbeCount
 from lqf.experiments.budget import budget
+from lqf.experiments.fit import DIVERGED, Fit
 from lqf.experiments.grid import Point
 from lqf.experiments.kept_curvature import Curvature, kept_curvature
-from lqf.experiments.nonlinear import COMPUTE, OnEpoch, Schedule, outputs_of, train_network
+from lqf.experiments.nonlinear import COMPUTE, OnEpoch
+from lqf.experiments.nonlinear_problem import NonlinearProblem
 from lqf.experiments.task import Split, Task, views_of
 from lqf.linear import (
     AugmentedFeatureJacobian,
@@ -60,129 +60,12 @@ CURVATURE_GRADIENTS = 256
 #: Images that the curvature sees at once, at most.
 CURVATURE_BATCH = 64
 
-#: A fit that ends at more than this many times the loss it started from has diverged.
-DIVERGED = 10.0
-
 #: Largest Gram matrix (NC rows) that is decomposed; beyond it the optimum is found by iteration.
 DENSE_ROWS = 4_000
 
 #: Coordinates of J that precondition conjugate gradients, where memory allows; with fewer than
 #: these it is left to the Kronecker factors.
 COORDINATES, FEWEST = 4_096, 256
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What training at one grid point gives.
-
-    Args:
-        outputs: maps images (M × 3 × H × W) to outputs (M × C).
-        train_loss: mean training loss, without the penalty.
-        epochs: epochs done, or None for exact solvers.
-        passes: passes over the training samples.
-        residual: relative residual of the stationarity condition, where the solver states one.
-        network: the trained network, for non-linear methods.
-        delta: w − w0, for linear ones.
-    """
-
-    outputs: Callable[[Split], Tensor]
-    train_loss: float
-    epochs: int | None
-    passes: float | None
-    residual: float | None = None
-    network: nn.Module | None = None
-    delta: Tensor | None = None
-
-
-class NonlinearProblem:
-    """All weights of the network itself.
-
-    Args:
-        method: a method with ``trained = all``.
-        network: the network at w0; every fit starts from a copy of it.
-        task: the task.
-        target_scale: α, for the squared loss.
-        compute: precision, and how many images run at once.
-    """
-
-    def __init__(
-        self,
-        method: Method,
-        network: Classifier,
-        task: Task,
-        target_scale: float,
-        compute: Compute = COMPUTE,
-    ) -> None:
-        self.network = network
-        self._task = task
-        self._compute = compute
-        self._at_once = compute.at_once(network, task.train.images[:1], "evaluation")
-        self._loss = make_loss(method.loss, target_scale, task.classes)
-
-    def fit(
-        self,
-        point: Point,
-        seed: int,
-        on_epoch: OnEpoch | None = None,
-        start: nn.Module | None = None,
-        resume: Resume | None = None,
-    ) -> Fit:
-        """Train a copy of the network, or of ``start``; ``resume`` keeps the state under way.
-
-        Raises:
-            ValueError: if the grid point lacks rate, batch or epochs.
-            Diverged: if the loss is not finite, or ends far above where it started.
-        """
-        if point.rate is None or point.batch is None or point.epochs is None:
-            raise ValueError("a non-linear fit needs rate, batch and epochs in training.nonlinear.")
-        network = deepcopy(self.network if start is None else start)
-        schedule = Schedule(
-            point.rate,
-            point.weight_decay,
-            point.batch,
-            point.epochs,
-            point.momentum or 0.0,
-            point.milestones,
-            point.decay,
-            point.batch_norm,
-            point.augment,
-        )
-        train = self._task.train
-        epochs = train_network(
-            network,
-            train.images,
-            train.labels,
-            self._loss,
-            schedule,
-            seed,
-            on_epoch,
-            resume,
-            self._compute,
-        )
-        train_loss = self._loss.value(self._outputs(network, train), train.labels).item()
-        before = self._loss.value(self._outputs(self.network, train), train.labels).item()
-        if not train_loss <= DIVERGED * before:
-            raise Diverged(epochs, point.rate, train_loss)
-        return Fit(
-            lambda split: self._outputs(network, split),
-            train_loss,
-            epochs,
-            float(epochs),
-            network=network,
-        )
-
-    def _outputs(self, network: nn.Module, split: Split) -> Tensor:
-        return outputs_of(network, split.images, self._compute, self._at_once)
-
-    def rate(self, point: Point) -> float | None:
-        """The learning rate of a grid point."""
-        return point.rate
-
-    def first(self, count: int) -> NonlinearProblem:
-        """The problem of the first ``count`` training samples."""
-        smaller = copy(self)
-        smaller._task = replace(self._task, train=self._task.train.take(count))
-        return smaller
 
 
 class LinearProblem:

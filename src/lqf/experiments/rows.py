@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from lqf.checkpoint import Points
+from lqf.experiments.fit import Fit
 from lqf.experiments.grid import Point
-from lqf.experiments.problem import Fit, LinearProblem, NonlinearProblem
+from lqf.experiments.nonlinear_problem import NonlinearProblem
+from lqf.experiments.problem import LinearProblem
 from lqf.experiments.task import Settings, Task
 from lqf.losses import error_rate, make_loss
 from lqf.method import Method

@@ -17,7 +17,7 @@ from lqf.checkpoint import Points
 from lqf.experiments import problem as problems
 from lqf.experiments.budget import budget, gigabytes
 from lqf.experiments.grid import grid_points
-from lqf.experiments.problem import NonlinearProblem
+from lqf.experiments.nonlinear_problem import NonlinearProblem
 from lqf.experiments.rows import Row, fit_grid
 from lqf.experiments.task import Settings, load_task
 from lqf.experiments.train import problem_of

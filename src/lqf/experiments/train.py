@@ -6,7 +6,8 @@ from pathlib import Path
 
 from lqf.compute import Compute
 from lqf.experiments.grid import grid_points
-from lqf.experiments.problem import LinearProblem, NonlinearProblem, make_problem
+from lqf.experiments.nonlinear_problem import NonlinearProblem
+from lqf.experiments.problem import LinearProblem, make_problem
 from lqf.experiments.rows import Row, fit_grid
 from lqf.experiments.task import Settings, Task, build_network, load_task
 from lqf.method import Method, get

@@ -11,7 +11,8 @@ from lqf.data.feed import Feed
 from lqf.experiments import problem as problems
 from lqf.experiments.grid import Point
 from lqf.experiments.nonlinear import Schedule, train_network
-from lqf.experiments.problem import LinearProblem, NonlinearProblem, make_problem
+from lqf.experiments.nonlinear_problem import NonlinearProblem
+from lqf.experiments.problem import LinearProblem, make_problem
 from lqf.experiments.task import Split, Task, views_of
 from lqf.linear import Linearized
 from lqf.losses import CrossEntropy, SquaredLoss

@@ -6,8 +6,10 @@ from worlds import network, task
 
 from lqf.compute import Compute
 from lqf.experiments import problem as problems
+from lqf.experiments.fit import Fit
 from lqf.experiments.grid import Point
-from lqf.experiments.problem import Fit, LinearProblem, NonlinearProblem, make_problem
+from lqf.experiments.nonlinear_problem import NonlinearProblem
+from lqf.experiments.problem import LinearProblem, make_problem
 from lqf.linear import DenseJacobian, NetworkJacobian, RowSpace
 from lqf.method import METHODS, Method
 from lqf.solve import Diverged
