@@ -18,13 +18,16 @@ from torch import Tensor, nn
 from lqf.curvature.factors import KroneckerFactors
 from lqf.curvature.layers import Layer
 from lqf.curvature.plan import make_plan
-from lqf.curvature.probes import ProbeCount, Probes
+from lqf.curvature.probes import Combinations, ProbeCount, Probes
 from lqf.curvature.recording import Record, wide
 from lqf.curvature.sweep import Progress, check_images, sweep
 from lqf.linear.images import Images
 
 # Entries of one layer's rotated patches, or of products of them, that are held at a time.
 _CHUNK = 1 << 24
+
+# Columns a sample from which a product for each sample is as fast as one for all of them.
+_MANY = 64
 
 # Least probability of a coordinate relative to the largest; no coordinate is excluded.
 _LEAST = 1e-6
@@ -124,7 +127,7 @@ class Coordinates:
         network: nn.Module,
         images: Images,
         *,
-        probes: ProbeCount = "all",
+        probes: ProbeCount | Tensor = "all",
         batch: int = 32,
         seed: int = 0,
         progress: Progress | None = None,
@@ -137,13 +140,17 @@ class Coordinates:
             network: the network at w0 that made the factors.
             images: N × 3 × H × W.
             probes: "all" for every output; or a number m of random combinations of them, with
-                which the sum over m of squares has the sum over outputs as its expectation.
+                which the sum over m of squares has the sum over outputs as its expectation; or
+                the combinations themselves, N × C × m (`lqf.influence.residual_probes`).
             batch: images in one forward pass.
             seed: of the random combinations.
             progress: called as progress(done, total, note) after each batch.
 
         Returns:
             N × C × k, or N × m × k, in the precision of the weights.
+
+        Raises:
+            ValueError: if combinations of outputs have another shape.
         """
         check_images(images, batch)
         plan = make_plan(network, self.made.names, images)
@@ -159,11 +166,11 @@ class Coordinates:
                 part = self._layers[layer.path]
                 x = wide(record.unchanged_input(layer.path).detach())
                 if len(part.entries) and layer.patch_entries(x) * len(x) <= _CHUNK:
-                    kept[layer.path] = part.right.mT @ layer.homogeneous(layer.patches(x))
+                    kept[layer.path] = _rotated(part.right, layer.homogeneous(layer.patches(x)))
 
         def gradients(record: Record, found: dict[str, Tensor], weight: float) -> None:
             if not result:
-                count = record.outputs.shape[1] if probes == "all" else probes
+                count = _drawn(probes, images, record.outputs.shape[1], seed).count
                 shape = (len(images), count, self.size)
                 result.append(torch.empty(shape, dtype=like.dtype, device=record.outputs.device))
             rows = result[0][state["start"] : state["end"], state["probe"]]
@@ -173,7 +180,7 @@ class Coordinates:
                 part = self._layers[layer.path]
                 if not len(part.entries):
                     continue
-                g = part.left.mT @ layer.gradients(wide(found[layer.path]))
+                g = layer.gradients(wide(found[layer.path]))
                 if layer.path in kept:
                     values = _products(g, kept[layer.path], part)
                 else:
@@ -191,7 +198,7 @@ class Coordinates:
             images,
             self.made.names,
             plan,
-            probes=lambda outputs: Probes(len(images), outputs, probes, seed),
+            probes=lambda outputs: _drawn(probes, images, outputs, seed),
             batch=batch,
             on_forward=inputs,
             on_gradients=gradients,
@@ -245,11 +252,45 @@ def _part(
     return _Part(left, right, entries, scale.to(left.dtype), place)
 
 
+def _drawn(
+    probes: ProbeCount | Tensor, images: Images, outputs: int, seed: int
+) -> Probes | Combinations:
+    """The probes of all images.
+
+    Raises:
+        ValueError: if combinations of outputs have another shape.
+    """
+    if not isinstance(probes, Tensor):
+        return Probes(len(images), outputs, probes, seed)
+    if probes.dim() != 3 or probes.shape[:2] != (len(images), outputs):
+        raise ValueError(
+            f"probes has shape {tuple(probes.shape)}; combinations of outputs need "
+            f"{len(images)} × {outputs} × m, one column for each combination."
+        )
+    return Combinations(probes)
+
+
+def _rotated(basis: Tensor, columns: Tensor) -> Tensor:
+    """``basisᵀ columns`` of every sample: groups × d × r by b × groups × d × S."""
+    if columns.shape[-1] >= _MANY:
+        return basis.mT @ columns
+    # One product of two matrices is faster than one for each sample where these are small.
+    b, groups, d, S = columns.shape
+    side_by_side = columns.permute(1, 2, 0, 3).reshape(groups, d, b * S)
+    return (basis.mT @ side_by_side).unflatten(2, (b, S)).permute(2, 0, 1, 3)
+
+
 def _products(g: Tensor, a: Tensor, part: _Part) -> Tensor:
-    """The chosen entries of ``g aᵀ`` summed over positions, b × entries."""
-    step = max(1, _CHUNK // (part.left.shape[2] * part.right.shape[2] * len(g[0])))
-    pieces = zip(g.split(step), a.split(step), strict=True)
-    return torch.cat([(x @ y.mT).flatten(1)[:, part.entries] for x, y in pieces])
+    """The chosen entries of ``leftᵀ g aᵀ``, a being rotated before, b × entries."""
+    S, (o, rows), columns = g.shape[-1], part.left.shape[1:], a.shape[2]
+    left_first = rows * S * (o + columns) <= o * columns * (S + rows)
+    width = (rows if left_first else o) * columns * len(g[0])
+    values = []
+    step = max(1, _CHUNK // width)
+    for x, y in zip(g.split(step), a.split(step), strict=True):
+        product = _rotated(part.left, x) @ y.mT if left_first else _rotated(part.left, x @ y.mT)
+        values.append(product.flatten(1)[:, part.entries])
+    return torch.cat(values)
 
 
 def _products_anew(layer: Layer, inputs: Tensor, g: Tensor, part: _Part) -> Tensor:
@@ -257,6 +298,6 @@ def _products_anew(layer: Layer, inputs: Tensor, g: Tensor, part: _Part) -> Tens
     step = max(1, _CHUNK // layer.patch_entries(inputs))
     values = []
     for x, y in zip(inputs.split(step), g.split(step), strict=True):
-        a = part.right.mT @ layer.homogeneous(layer.patches(x))
+        a = _rotated(part.right, layer.homogeneous(layer.patches(x)))
         values.append(_products(y, a, part))
     return torch.cat(values)

@@ -45,6 +45,27 @@ class Probes:
         return 2 * bits - 1
 
 
+@dataclass(frozen=True)
+class Combinations:
+    """Combinations of outputs that were chosen for each sample.
+
+    Attributes:
+        columns: N × C × m.
+    """
+
+    columns: Tensor
+    weight = 1.0
+
+    @property
+    def count(self) -> int:
+        """Backward passes a batch."""
+        return self.columns.shape[2]
+
+    def draw(self) -> Tensor:
+        """Return the combinations, m × N × C."""
+        return self.columns.permute(2, 0, 1)
+
+
 def check_probes(probes: object) -> ProbeCount:
     """Return `probes` if it is "all" or a positive whole number.
 

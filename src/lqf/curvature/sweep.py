@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lqf.curvature.plan import Plan
-from lqf.curvature.probes import Probes
+from lqf.curvature.probes import Combinations, Probes
 from lqf.curvature.recording import Record, forward, leaves
 from lqf.linear.images import Images
 from lqf.memory import AtOnce
@@ -24,7 +24,7 @@ def sweep(
     names: tuple[str, ...],
     plan: Plan,
     *,
-    probes: Callable[[int], Probes],
+    probes: Callable[[int], Probes | Combinations],
     batch: int,
     on_forward: Callable[[Record], None],
     on_gradients: OnGradients,
@@ -51,7 +51,7 @@ def sweep(
     parameters = leaves(network, names)
     like = next(iter(parameters.values()))
     signs: Tensor | None = None
-    drawn: Probes | None = None
+    drawn: Probes | Combinations | None = None
     done = 0
     with torch.autocast(like.device.type, enabled=False):
         for part in images.split(batch):

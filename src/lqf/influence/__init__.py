@@ -2,7 +2,7 @@
 
 from lqf.curvature import Coordinates
 from lqf.influence.approximate import fsi_kfac, kfac_leave_one_out, kfac_leverage
-from lqf.influence.compressed import CompressedRidge
+from lqf.influence.compressed import CompressedRidge, residual_probes
 from lqf.influence.dual import DualRidge, head_gram, head_leverage
 from lqf.influence.forgetting import add, removal_effect, remove, removed_coefficients
 from lqf.influence.informativeness import (
@@ -49,6 +49,7 @@ __all__ = [
     "removal_effect",
     "remove",
     "removed_coefficients",
+    "residual_probes",
     "selected_covariance",
     "selected_leverage",
 ]

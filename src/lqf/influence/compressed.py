@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from lqf.curvature.moments import second_moment
+
 # Entries of the rows that are taken to float64 at a time.
 _CHUNK = 1 << 24
 
@@ -35,8 +37,7 @@ class CompressedRidge:
         step = max(1, _CHUNK // (self.outputs * size))
         normal = mu * torch.eye(size, dtype=torch.float64, device=rows.device)
         for part in rows.split(step):
-            flat = part.flatten(0, 1).double()
-            normal.addmm_(flat.T, flat)
+            normal += second_moment(part.flatten(0, 1).double().T[None])[0]
         if not bool(torch.isfinite(normal).all()):
             raise ValueError(
                 "rows contains NaN or infinite entries; check the network's outputs before "
@@ -106,6 +107,8 @@ class CompressedRidge:
     def informativeness(self, rows: Tensor, residuals: Tensor) -> Tensor:
         """F-SI (LQF eq. 9): ``mean_t ‖f(x_t) − f₋ᵢ(x_t)‖²`` of every training sample.
 
+        Where rows and residuals are those of `residual_probes`, so are these.
+
         Args:
             rows: J of the evaluation samples, M × C × k; or M × m × k of random combinations of
                 their outputs, which estimate the sum over outputs without bias.
@@ -119,3 +122,37 @@ class CompressedRidge:
         for part in rows.split(self._step):
             total += (part.flatten(0, 1).double() @ moves.T).square().sum(0)
         return total / len(rows)
+
+
+def residual_probes(residuals: Tensor, count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """A few combinations of outputs that stand for all C in questions about a sample's effect.
+
+    The first is along r_i, so that ``J_iᵀ r_i``, what the optimum owes to the sample, is kept; the
+    others are a random orthonormal frame beside it, as long as makes ``E[V_i V_iᵀ] = I`` and so the
+    expectation of ``Σ_i J_iᵀ V_i V_iᵀ J_i`` that of all outputs. Each sample then has m outputs
+    ``V_iᵀ f``, m backward passes, for `Coordinates.rows` and `CompressedRidge`; with C of them
+    everything is exact.
+
+    Args:
+        residuals: r of the training samples, N × C.
+        count: m, from 2 to C.
+        seed: of the frames.
+
+    Returns:
+        V, N × C × m, and ``V_iᵀ r_i``, N × m; both float64.
+
+    Raises:
+        ValueError: if the count is below 2 or above C.
+    """
+    N, C = residuals.shape
+    if not min(2, C) <= count <= C:
+        raise ValueError(
+            f"count is {count}; it must be from {min(2, C)} to the number of outputs, {C}."
+        )
+    r = residuals.detach().double().cpu()
+    generator = torch.Generator().manual_seed(seed)
+    others = torch.randn(N, C, count - 1, generator=generator, dtype=torch.float64)
+    frame = torch.linalg.qr(torch.cat([r[:, :, None], others], 2)).Q
+    frame[:, :, 1:] *= ((C - 1) / max(1, count - 1)) ** 0.5
+    frame = frame.to(residuals.device)
+    return frame, (frame.mT @ residuals.double()[:, :, None])[:, :, 0]

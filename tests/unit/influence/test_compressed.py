@@ -11,6 +11,7 @@ from lqf.influence import (
     DualRidge,
     functional_sample_information,
     influence,
+    residual_probes,
 )
 from lqf.linear import Linearized
 
@@ -110,6 +111,39 @@ def test_random_combinations_of_outputs_estimate_the_sum_over_outputs() -> None:
     assert ((estimates.mean(0) - exact).abs() < 4 * error).all()
 
 
+def test_as_many_combinations_by_residual_as_outputs_are_exact() -> None:
+    network, x, others = conv_network(), images(), images(3, samples=4)
+    coordinates = Coordinates(factors_of(network, x), ALL)
+    r = target_of(len(x))
+    r[1] = 0.0
+    whole = CompressedRidge(coordinates.rows(network, x), MU)
+    V, own = residual_probes(r, C)
+    few = CompressedRidge(coordinates.rows(network, x, probes=V, batch=3), MU)
+    test = coordinates.rows(network, others)
+    torch.testing.assert_close(few.informativeness(test, own), whole.informativeness(test, r))
+    squares = whole.leave_one_out(r).square().sum(1)
+    torch.testing.assert_close(few.leave_one_out(own).square().sum(1), squares)
+
+
+def test_fewer_combinations_keep_the_residual_and_the_expected_kernel() -> None:
+    network, x = conv_network(), images()
+    coordinates = Coordinates(factors_of(network, x), ALL)
+    J, r = coordinates.rows(network, x), target_of(len(x))
+    normal = J.flatten(0, 1).T @ J.flatten(0, 1)
+    total, apart = torch.zeros_like(normal), []
+    for seed in range(60):
+        V, own = residual_probes(r, 2, seed)
+        rows = (V.mT @ J) if seed else coordinates.rows(network, x, probes=V)
+        torch.testing.assert_close(rows, V.mT @ J)
+        pulled = (rows.mT @ own[:, :, None])[:, :, 0]
+        torch.testing.assert_close(pulled, (J.mT @ r[:, :, None])[:, :, 0])
+        estimate = rows.flatten(0, 1).T @ rows.flatten(0, 1)
+        total += estimate
+        apart.append(float((estimate - normal).norm() / normal.norm()))
+    assert min(apart) > 1e-3
+    assert float((total / 60 - normal).norm() / normal.norm()) < 3 * max(apart) / 60**0.5
+
+
 def test_a_part_of_the_parameters() -> None:
     network, x = conv_network(), images()
     names = ("2.weight", "5.bias")
@@ -125,6 +159,14 @@ def test_a_part_of_the_parameters() -> None:
         (lambda f, rows: Coordinates(f, 0), "size is 0"),
         (lambda f, rows: Coordinates(f, 9, rest="kept"), "rest is 'kept'"),
         (lambda f, rows: CompressedRidge(rows, 0.0), "mu is 0.0"),
+        (lambda f, rows: residual_probes(torch.ones(4, C), 1), "count is 1"),
+        (lambda f, rows: residual_probes(torch.ones(4, C), C + 1), f"count is {C + 1}"),
+        (
+            lambda f, rows: Coordinates(f, 9).rows(
+                conv_network(), images(), probes=torch.ones(2, C, 1)
+            ),
+            "probes has shape",
+        ),
         (lambda f, rows: CompressedRidge(rows * float("nan"), 1.0), "NaN"),
     ],
 )
