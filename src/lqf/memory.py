@@ -67,19 +67,12 @@ class AtOnce:
                 torch.cuda.empty_cache()
 
 
-def images_at_once(network: nn.Module, image: Tensor, gigabytes: float) -> int:
-    """How many images a differentiated pass can hold in so much memory.
-
-    One image is run, and what its graph keeps is counted; twice that is taken, for tangents,
-    gradients and the workspace of convolutions.
+def graph_bytes(network: nn.Module, image: Tensor) -> int:
+    """Bytes that the graph of a network's outputs keeps for one image, beside the weights.
 
     Args:
         network: maps b × 3 × H × W to b × C.
         image: one image, 1 × 3 × H × W.
-        gigabytes: memory for the pass, beside weights and vectors of their size.
-
-    Returns:
-        From 1 to `LARGEST`.
     """
     kept: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
@@ -99,4 +92,22 @@ def images_at_once(network: nn.Module, image: Tensor, gigabytes: float) -> int:
         for module, mode in training.items():
             module.training = mode
     del outputs
-    return int(max(1, min(LARGEST, gigabytes * 1e9 // max(1, 2 * sum(kept.values())))))
+    return sum(kept.values())
+
+
+def images_at_once(network: nn.Module, image: Tensor, gigabytes: float) -> int:
+    """How many images a differentiated pass can hold in so much memory.
+
+    Twice what the graph of one image keeps is taken, for tangents, gradients and the workspace of
+    convolutions.
+
+    Args:
+        network: maps b × 3 × H × W to b × C.
+        image: one image, 1 × 3 × H × W.
+        gigabytes: memory for the pass, beside weights and vectors of their size.
+
+    Returns:
+        From 1 to `LARGEST`.
+    """
+    each = max(1, 2 * graph_bytes(network, image))
+    return int(max(1, min(LARGEST, gigabytes * 1e9 // each)))

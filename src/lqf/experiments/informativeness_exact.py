@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from lqf.experiments.budget import budget, gigabytes
+from lqf.budget import budget, gigabytes
 from lqf.experiments.kernel import Kernel
 from lqf.experiments.problem import LinearProblem
 from lqf.experiments.task import Task

@@ -14,9 +14,9 @@ from typing import Any
 
 from torch import Tensor
 
+from lqf.budget import budget, gigabytes
 from lqf.checkpoint import Points, state_of
 from lqf.curvature.probes import ProbeCount
-from lqf.experiments.budget import budget, gigabytes
 from lqf.experiments.grid import Point, grid_points
 from lqf.experiments.kept_curvature import WORTH
 from lqf.experiments.problem import LinearProblem

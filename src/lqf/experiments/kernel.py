@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lqf.experiments.budget import budget
+from lqf.budget import budget
 from lqf.experiments.problem import LinearProblem
 from lqf.experiments.task import Split
 from lqf.linear import (

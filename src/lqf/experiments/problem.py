@@ -9,10 +9,10 @@ from copy import copy, deepcopy
 import torch
 from torch import Tensor, nn
 
+from lqf.budget import budget
 from lqf.compute import Compute
 from lqf.curvature import Coordinates, Preconditioner, eigenvalue_correction, kronecker_factors
 from lqf.curvature.probes import ProbeCount
-from lqf.experiments.budget import budget
 from lqf.experiments.fit import DIVERGED, Fit
 from lqf.experiments.grid import Point
 from lqf.experiments.kept_curvature import Curvature, kept_curvature
@@ -30,6 +30,7 @@ from lqf.linear import (
     Linearized,
     NetworkJacobian,
     RowSpace,
+    keeping,
 )
 from lqf.losses import SquaredLoss, make_loss
 from lqf.memory import AtOnce
@@ -392,26 +393,27 @@ class LinearProblem:
         if not isinstance(jacobian, DenseJacobian) or target.numel() > DENSE_ROWS:
             primal = start is not None or decay == 0
             rows, missing = (None, 0.0) if primal else self.kernel_rows()
-            if rows is None:
-                return solve_pcg(
+            with keeping(jacobian, budget(target.device)):
+                if rows is None:
+                    return solve_pcg(
+                        jacobian,
+                        target,
+                        decay,
+                        preconditioner=self.preconditioner(point.damping or decay),
+                        tolerance=point.tolerance,
+                        max_passes=point.max_passes,
+                        start=start,
+                        resume=resume,
+                    )
+                return solve_dual_pcg(
                     jacobian,
                     target,
                     decay,
-                    preconditioner=self.preconditioner(point.damping or decay),
+                    preconditioner=KernelPreconditioner(rows, len(target) * decay, missing),
                     tolerance=point.tolerance,
                     max_passes=point.max_passes,
-                    start=start,
                     resume=resume,
                 )
-            return solve_dual_pcg(
-                jacobian,
-                target,
-                decay,
-                preconditioner=KernelPreconditioner(rows, len(target) * decay, missing),
-                tolerance=point.tolerance,
-                max_passes=point.max_passes,
-                resume=resume,
-            )
         if self._path is None:
             self._path = RidgePath(jacobian.gram(), target)
         coefficients = self._path.coefficients(len(target) * decay).to(target.dtype)

@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lqf.budget import budget, gigabytes
 from lqf.checkpoint import Points
 from lqf.experiments import problem as problems
-from lqf.experiments.budget import budget, gigabytes
 from lqf.experiments.grid import grid_points
 from lqf.experiments.nonlinear_problem import NonlinearProblem
 from lqf.experiments.rows import Row, fit_grid

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from lqf.budget import budget
 from lqf.curvature import KroneckerFactors, Preconditioner, kronecker_factors
 from lqf.fitted.compressed import Compressed
 from lqf.fitted.exact import MAX_BYTES, MAX_ROWS
@@ -18,7 +19,7 @@ from lqf.fitted.optimum import Certificate, Moves, Problem
 from lqf.fitted.ridge import choose_by_gcv
 from lqf.influence import CompressedRidge, LeaveOneOut
 from lqf.influence.forgetting import checked_index
-from lqf.linear import NetworkJacobian
+from lqf.linear import NetworkJacobian, keeping
 from lqf.solve import KernelPreconditioner, RidgeChoice, solve_dual_pcg, solve_pcg
 from lqf.solve.ridge_path import Criterion
 
@@ -299,8 +300,9 @@ def _solved(
     without them δ, from a δ.
     """
     target, decay = problem.residual_target(jacobian.base), mu / len(problem.images)
-    budget = max(3, int(problem.max_passes - spent))
-    with tqdm(desc="solve", disable=None, leave=False) as bar:
+    passes_left = max(3, int(problem.max_passes - spent))
+    kept = keeping(jacobian, budget(target.device))
+    with tqdm(desc="solve", disable=None, leave=False) as bar, kept:
         if compressed is not None:
             solution = solve_dual_pcg(
                 jacobian,
@@ -308,7 +310,7 @@ def _solved(
                 decay,
                 preconditioner=KernelPreconditioner(compressed.rows, mu),
                 tolerance=problem.tolerance,
-                max_passes=budget,
+                max_passes=passes_left,
                 start=start,
                 progress=Moves(bar),
             )
@@ -319,7 +321,7 @@ def _solved(
                 decay,
                 preconditioner=Preconditioner(factors, problem.linearized.layout, decay),
                 tolerance=problem.tolerance,
-                max_passes=budget,
+                max_passes=passes_left,
                 start=start,
                 progress=Moves(bar),
             )

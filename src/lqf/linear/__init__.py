@@ -8,6 +8,7 @@ from lqf.linear.jacobian import (
     Jacobian,
     NetworkJacobian,
     RowSpace,
+    keeping,
 )
 from lqf.linear.layout import Layout
 from lqf.linear.linearized import Linearized
@@ -25,5 +26,6 @@ __all__ = [
     "NetworkJacobian",
     "RowSpace",
     "block_samples",
+    "keeping",
     "tangent_kernel",
 ]

@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from lqf.linear import tape
+
 # rule(function, *args, **kwargs), or NotImplemented to leave the call to forward-mode AD.
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
@@ -144,6 +146,7 @@ def forward_mode(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """
     inputs, structure = tree_flatten((args, kwargs))
     pairs = [value.pair() for value in inputs if isinstance(value, Dual)]
+    tape.reads(*(primal for primal, _ in pairs))
     if any(batched(tangent) for _, tangent in pairs):
         return _forward_mode_of_many(func, inputs, structure, pairs)
     with forward_ad.dual_level():
@@ -158,7 +161,10 @@ def forward_mode(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             if not isinstance(value, Tensor):
                 return value
             primal, tangent = forward_ad.unpack_dual(value)
-            return primal if tangent is None else Dual(primal, _own(primal, tangent, pairs))
+            if tangent is None:
+                return primal
+            own = _own(primal, tangent, pairs)
+            return Dual(tape.primal(lambda: primal), own)
 
         return tree_map(paired, outputs)
 
@@ -182,7 +188,8 @@ def _forward_mode_of_many(
     def paired(primal: Tensor, tangent: Tensor) -> Tensor:
         if not primal.is_floating_point():
             return primal
-        return Dual(primal, _own(primal, tangent, pairs))
+        own = _own(primal, tangent, pairs)
+        return Dual(tape.primal(lambda: primal), own)
 
     return tree_map(paired, outputs, changes)
 
@@ -210,6 +217,7 @@ def _in_place(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     target = args[0] if args else None
     if not isinstance(target, Dual) or kwargs.get("out") is not None or name == "__set__":
         raise Unwalkable(f"{name} writes a value that depends on δ into a tensor that does not.")
+    tape.refuse(f"{name} changes a value in place.")
     primal, tangent = target.pair()
     if name == "__setitem__":
         value = args[2]

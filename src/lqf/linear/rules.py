@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lqf.linear import tape
 from lqf.linear.dual import RULES, Dual, Rule, batched, primal_of, tangent_of
 
 _aten = torch.ops.aten
@@ -35,7 +36,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 def _affine(func: Any, x: Any, weight: Any, bias: Any, rest: Any, named: Any) -> Any:
     """Primal and tangent of a function linear in x and in (weight, bias)."""
     px, pw, pb = primal_of(x), primal_of(weight), primal_of(bias)
-    primal = func(px, pw, pb, *rest, **named)
+    primal = tape.primal(func, px, pw, pb, *rest, **named)
     dx, dw, db = tangent_of(x), tangent_of(weight), tangent_of(bias)
     with torch.no_grad():
         many = dx is not None and batched(dx)  # vmap has no rule for the products in place
@@ -145,7 +146,9 @@ def _batch_norm(
             kernel = kernel * factor.reshape(-1, *[1] * (kernel.dim() - 1))
             return conv(x, kernel, shift, *rest, **named)
     x, gamma, beta = primal_of(input), primal_of(weight), primal_of(bias)
-    primal = F.batch_norm(x, running_mean, running_var, gamma, beta, False, momentum, eps)
+    primal = tape.primal(
+        F.batch_norm, x, running_mean, running_var, gamma, beta, False, momentum, eps
+    )
     dx, dgamma, dbeta = tangent_of(input), tangent_of(weight), tangent_of(bias)
     with torch.no_grad():
         shape = (1, -1, *[1] * (x.dim() - 2))
@@ -178,7 +181,8 @@ def _layer_norm(
     eps = named.get("eps", rest[0] if rest else 1e-5)
     shape = list(normalized_shape)
     x, gamma = primal_of(input), primal_of(weight)
-    primal, mean, rstd = torch.native_layer_norm(x, shape, gamma, primal_of(bias), eps)
+    normalise = torch.native_layer_norm
+    primal, mean, rstd = tape.primal(normalise, x, shape, gamma, primal_of(bias), eps)
     with torch.no_grad():
         dx = tangent_of(input)
         inner = None
@@ -208,7 +212,7 @@ def _group_norm(
     x = x.contiguous()
     N, C = x.shape[:2]
     sizes = (N, C, x[0, 0].numel(), num_groups)
-    primal, mean, rstd = torch.native_group_norm(x, gamma, beta, *sizes, eps)
+    primal, mean, rstd = tape.primal(torch.native_group_norm, x, gamma, beta, *sizes, eps)
     with torch.no_grad():
         dx, dgamma, dbeta = tangent_of(input), tangent_of(weight), tangent_of(bias)
         shape = (1, -1, *[1] * (x.dim() - 2))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lqf.linear import tape
 from lqf.linear.dual import Dual, Unwalkable, batched, primal_of, tangent_of
 from lqf.linear.rules import rule
 
@@ -27,7 +28,7 @@ def _sub(func: Any, input: Any, other: Any, *, alpha: float = 1) -> Any:
 def _sum(x: Any, y: Any, alpha: float) -> Any:
     if not isinstance(x, Tensor):
         return NotImplemented
-    primal = torch.add(primal_of(x), primal_of(y), alpha=alpha)
+    primal = tape.primal(torch.add, primal_of(x), primal_of(y), alpha=alpha)
     dx, dy = tangent_of(x), tangent_of(y)
     with torch.no_grad():
         if dx is not None and dy is not None:
@@ -41,7 +42,7 @@ def _add_(func: Any, input: Any, other: Any, *, alpha: float = 1) -> Any:
     if not isinstance(input, Dual):
         raise Unwalkable("add_ writes a value that depends on δ into a tensor that does not.")
     primal, tangent = input.pair()
-    primal.add_(primal_of(other), alpha=alpha)
+    tape.changed(lambda: primal.add_(primal_of(other), alpha=alpha))
     derivative = tangent_of(other)
     if derivative is not None:
         tangent.add_(derivative, alpha=alpha)
@@ -51,7 +52,7 @@ def _add_(func: Any, input: Any, other: Any, *, alpha: float = 1) -> Any:
 @rule("mul", "__mul__", "__rmul__", "multiply")
 def _mul(func: Any, input: Any, other: Any) -> Any:
     x, y = primal_of(input), primal_of(other)
-    primal = torch.mul(x, y) if isinstance(x, Tensor) else torch.mul(y, x)
+    primal = tape.primal(torch.mul, *((x, y) if isinstance(x, Tensor) else (y, x)))
     dx, dy = tangent_of(input), tangent_of(other)
     with torch.no_grad():
         if dx is None:
@@ -64,7 +65,7 @@ def _mul(func: Any, input: Any, other: Any) -> Any:
 @rule("matmul", "__matmul__", "bmm", "mm")
 def _matmul(func: Any, input: Any, other: Any) -> Any:
     x, y = primal_of(input), primal_of(other)
-    primal = torch.matmul(x, y)
+    primal = tape.primal(torch.matmul, x, y)
     dx, dy = tangent_of(input), tangent_of(other)
     with torch.no_grad():
         if dx is None:
@@ -74,13 +75,26 @@ def _matmul(func: Any, input: Any, other: Any) -> Any:
         return Dual(primal, torch.matmul(dx, y).add_(torch.matmul(x, dy)))
 
 
+@rule("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout")
+def _dropout(
+    func: Any, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Any:
+    # Outside training it gives its input back.
+    return NotImplemented if training else input
+
+
 # Kernel(tangent, x before the activation, arguments of the activation) -> derivative times tangent.
 # torch calls these backward kernels; the derivative of an element-wise function is diagonal.
 Kernel = Callable[..., Tensor]
 
 
-def _activation(*names: str) -> Callable[[Kernel], Kernel]:
-    """Register an activation by its kernel, out of place and in place."""
+def _activation(*names: str, of_result: bool = False) -> Callable[[Kernel], Kernel]:
+    """Register an activation by its kernel, out of place and in place.
+
+    Args:
+        names: the activation's functions.
+        of_result: whether the kernel may be given the activation's result in the place of x.
+    """
 
     def register(kernel: Kernel) -> Kernel:
         @rule(*names, *(f"{name}_" for name in names))
@@ -93,11 +107,14 @@ def _activation(*names: str) -> Callable[[Kernel], Kernel]:
                 return NotImplemented  # `inplace` by position
             with torch.no_grad():
                 if in_place:
-                    kernel(dx, x.detach(), *args, out=dx, **kept)
+                    seen = x.detach() if of_result else tape.before(x.detach())
+                    kernel(dx, seen, *args, out=dx, **kept)
                 else:
                     tangent = kernel(dx, x.detach(), *args, **kept)
-            primal = func(x, *args, **named)
-            return input if in_place else Dual(primal, tangent)
+            if in_place:
+                tape.changed(lambda: func(x, *args, **named))
+                return input
+            return Dual(tape.primal(func, x, *args, **named), tangent)
 
         return kernel
 
@@ -112,24 +129,24 @@ def _run(overloads: Any, out: Tensor | None, *args: Any, **named: Any) -> Tensor
     return overloads.grad_input(*args, grad_input=out, **named)
 
 
-@_activation("relu")
+@_activation("relu", of_result=True)
 def _relu(t: Tensor, x: Tensor, *, out: Tensor | None = None) -> Tensor:
     return _run(_aten.threshold_backward, out, t, x, 0)
 
 
-@_activation("leaky_relu")
+@_activation("leaky_relu", of_result=True)
 def _leaky_relu(
     t: Tensor, x: Tensor, negative_slope: float = 0.01, *, out: Tensor | None = None
 ) -> Tensor:
     return _run(_aten.leaky_relu_backward, out, t, x, negative_slope, False)
 
 
-@_activation("relu6")
+@_activation("relu6", of_result=True)
 def _relu6(t: Tensor, x: Tensor, *, out: Tensor | None = None) -> Tensor:
     return _run(_aten.hardtanh_backward, out, t, x, 0.0, 6.0)
 
 
-@_activation("hardtanh")
+@_activation("hardtanh", of_result=True)
 def _hardtanh(
     t: Tensor, x: Tensor, min_val: float = -1.0, max_val: float = 1.0, *, out: Tensor | None = None
 ) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.func import jvp, vmap
 
 from lqf.linear import rules, rules_elementwise
 from lqf.linear.dual import Dual
+from lqf.linear.tape import Tape
 
 # Reading these modules registers their rules.
 _REGISTERED = (rules, rules_elementwise)
@@ -38,7 +39,11 @@ class Walk:
         self.singly = False
 
     def __call__(
-        self, network: Network, weights: dict[str, Tensor], direction: dict[str, Tensor]
+        self,
+        network: Network,
+        weights: dict[str, Tensor],
+        direction: dict[str, Tensor],
+        tape: Tape | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Outputs at w0 and their derivative along δ.
 
@@ -46,6 +51,7 @@ class Walk:
             network: maps the trained parameters, by name, to outputs N × C.
             weights: the parameters at w0; those that require a gradient give f0 a graph.
             direction: δ by parameter name.
+            tape: what runs of this network on these images are written on, and then read from.
 
         Returns:
             f0 (N × C), with its graph, and ``J δ`` (N × C).
@@ -54,15 +60,20 @@ class Walk:
             OutOfMemoryError: if memory runs out.
         """
         if self.whole:
+            if tape is not None:
+                tape.refusal = "the network is differentiated whole."
             return self._whole(network, weights, direction)
         try:
-            return self._pairs(network, weights, direction)
+            with nullcontext() if tape is None else tape.running():
+                return self._pairs(network, weights, direction)
         except torch.OutOfMemoryError:
             raise  # the whole network would take more
         except (RuntimeError, TypeError, ValueError, AttributeError) as error:
             reason = error
         # What is wrong with the network itself is raised again by running it whole.
         result = self._whole(network, weights, direction)
+        if tape is not None:
+            tape.refusal = "the network is differentiated whole."
         _LOG.warning("the network is differentiated whole, which takes more time: %s", reason)
         self.whole = True
         return result

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
 from lqf.linear import Linearized
+from lqf.linear.linearized import Kept
 
 
 def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -55,3 +56,16 @@ def assert_pass_is_exact(linearized: Linearized, images: Tensor, *, whole: bool 
     pulled = torch.einsum("nc,ncp->p", weights, J)
     torch.testing.assert_close(linearized.vjp(images, weights), pulled, **close)
     assert linearized._walk.whole == whole
+    # The same from a run that is kept, which another direction made.
+    kept = Kept()
+    linearized.jvp(images, random(linearized.layout.size, seed=4), kept)
+    outputs, gradient = linearized.product(
+        images, delta, lambda f, d: (f + d) * weights, None, kept
+    )[::2]
+    torch.testing.assert_close(outputs, base + change, **close)
+    torch.testing.assert_close(gradient / scale, expected / scale, **close)
+    torch.testing.assert_close(linearized.jvp(images, delta, kept), change, **close)
+    torch.testing.assert_close(linearized.vjp(images, weights, kept=kept), pulled, **close)
+    torch.testing.assert_close(linearized.vjp(images, weights, kept=Kept()), pulled, **close)
+    if whole:
+        assert kept.refusal == "the network is differentiated whole."

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lqf.experiments import budget as budgets
-from lqf.experiments.budget import budget
+from lqf import budget as budgets
+from lqf.budget import budget
 
 CPU = torch.device("cpu")
 
