@@ -123,6 +123,20 @@ def test_many_classes_are_solved_in_parameter_space(monkeypatch):
     assert chosen.certificate_.passes_of_ridge == 12
 
 
+def test_informativeness_of_many_classes_takes_a_few_combinations(monkeypatch):
+    images, labels = make_data()
+    test, _ = make_data(5, seed=1)
+    truth = make_model().fit(images, labels).informativeness(test)
+    monkeypatch.setattr(exact, "MAX_ROWS", 0)
+    monkeypatch.setattr("lqf.fitted.iterative.MANY_CLASSES", 0)
+    close(make_model().fit(images, labels).informativeness(test), truth)
+    monkeypatch.setattr("lqf.fitted.iterative.COMBINATIONS", 2)
+    model = make_model().fit(images, labels)
+    scores = model.informativeness(test)
+    assert model._optimum._few[0].rows.shape[1] == 2
+    assert torch.corrcoef(torch.stack([scores, truth]).log())[0, 1] > 0.8
+
+
 def test_extending_beyond_the_exact_size_goes_on_iteratively(monkeypatch):
     images, labels = make_data()
     model = make_model().fit(images[:10], labels[:10])

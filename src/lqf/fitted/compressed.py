@@ -8,6 +8,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lqf.curvature import KroneckerFactors
+from lqf.curvature.probes import ProbeCount
 from lqf.fitted.optimum import Moves, Problem
 from lqf.influence import Coordinates
 from lqf.solve import PrimalPath, RidgeChoice, RidgePath
@@ -25,34 +26,41 @@ class Compressed:
     Args:
         problem: the problem.
         factors: Kronecker factors at w0.
+        combinations: combinations of the outputs of each training sample, N × C × m, which stand
+            for all of them; None for all.
 
     Attributes:
-        rows: N × C × k.
+        rows: N × C × k, or N × m × k.
         size: k.
     """
 
-    def __init__(self, problem: Problem, factors: KroneckerFactors) -> None:
+    def __init__(
+        self, problem: Problem, factors: KroneckerFactors, combinations: Tensor | None = None
+    ) -> None:
         self._problem = problem
-        row = len(problem.images) * problem.classes * problem.images.element_size()
+        count = problem.classes if combinations is None else combinations.shape[2]
+        row = len(problem.images) * count * problem.images.element_size()
         self._coordinates = Coordinates(
             factors, max(_LEAST, min(SIZE, _BYTES // row)), seed=problem.seed
         )
         self.size = self._coordinates.size
-        self.rows = self.rows_of(problem.images)
+        self.rows = self.rows_of(problem.images, "all" if combinations is None else combinations)
 
-    def rows_of(self, images: Tensor) -> Tensor:
+    def rows_of(self, images: Tensor, probes: ProbeCount | Tensor = "all") -> Tensor:
         """The rows of any images, in the same coordinates.
 
         Args:
             images: M × 3 × H × W.
+            probes: as in `Coordinates.rows`.
 
         Returns:
-            M × C × k.
+            M × C × k, or M × m × k.
         """
         with tqdm(desc="rows of J", disable=None, leave=False) as bar:
             return self._coordinates.rows(
                 self._problem.linearized.network,
                 images,
+                probes=probes,
                 seed=self._problem.seed,
                 progress=Moves(bar),
             )

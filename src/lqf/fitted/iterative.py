@@ -13,11 +13,12 @@ from tqdm import tqdm
 
 from lqf.budget import budget
 from lqf.curvature import KroneckerFactors, Preconditioner, kronecker_factors
+from lqf.curvature.probes import ProbeCount
 from lqf.fitted.compressed import Compressed
 from lqf.fitted.exact import MAX_BYTES, MAX_ROWS
 from lqf.fitted.optimum import Certificate, Moves, Problem
 from lqf.fitted.ridge import choose_by_gcv
-from lqf.influence import CompressedRidge, LeaveOneOut
+from lqf.influence import CompressedRidge, LeaveOneOut, residual_probes
 from lqf.influence.forgetting import checked_index
 from lqf.linear import NetworkJacobian, keeping
 from lqf.solve import KernelPreconditioner, RidgeChoice, solve_dual_pcg, solve_pcg
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 # Beyond this many classes the compressed rows cost more passes than the search by subspaces.
 MANY_CLASSES = 32
+# There F-SI takes so many combinations of the outputs of an image for all of them.
+COMBINATIONS = 4
 
 
 class IterativeOptimum:
@@ -112,6 +115,14 @@ class IterativeOptimum:
     def _ridge(self) -> CompressedRidge:
         return CompressedRidge(self.compressed.rows, self.mu)
 
+    @cached_property
+    def _few(self) -> tuple[Compressed, CompressedRidge, Tensor]:
+        """The same for a few combinations of outputs of each sample, and its residual in them."""
+        count = min(COMBINATIONS, self.problem.classes)
+        frame, own = residual_probes(self._residuals, count, self.problem.seed)
+        compressed = Compressed(self.problem, self._held_factors(), frame)
+        return compressed, CompressedRidge(compressed.rows, self.mu), own
+
     def _held_factors(self) -> KroneckerFactors:
         if self._factors is None:
             self._factors = _curvature(self.problem)
@@ -151,8 +162,14 @@ class IterativeOptimum:
         Returns:
             N, float64.
         """
-        self._announce("informativeness")
-        return self._ridge.informativeness(self.compressed.rows_of(images), self._residuals)
+        if self._in_dual:
+            self._announce("informativeness")
+            return self._ridge.informativeness(self.compressed.rows_of(images), self._residuals)
+        few, ridge, own = self._few
+        self._announce("informativeness", few)
+        many = self.problem.classes > COMBINATIONS
+        probes: ProbeCount = COMBINATIONS if many else "all"
+        return ridge.informativeness(few.rows_of(images, probes), own)
 
     def predictive_covariance(self, images: Tensor) -> Tensor:
         """``J A⁻¹ Jᵀ`` of every image, approximately.
@@ -249,7 +266,7 @@ class IterativeOptimum:
     def _residuals(self) -> Tensor:
         return self._target() - self.jacobian.forward(self.delta)
 
-    def _announce(self, what: str) -> None:
+    def _announce(self, what: str, compressed: Compressed | None = None) -> None:
         rows, size = (
             len(self.problem.images) * self.problem.classes,
             self.problem.linearized.layout.size,
@@ -258,7 +275,7 @@ class IterativeOptimum:
             "%s is an approximation here, from %d coordinates of J: %d rows with %d entries are "
             "more than the %d rows in %d bytes that are solved exactly",
             what,
-            self.compressed.size,
+            (compressed or self.compressed).size,
             rows,
             size,
             MAX_ROWS,
