@@ -1,17 +1,44 @@
-"""Whether there are the images that a configuration asks for; the user's data sets are listed for it.
+"""Whether there are the images that a configuration asks for.
+
+The user's data sets are listed for it; those of the paper have numbers in the catalogue.
 
 Read while a workflow is being planned, so it imports neither torch nor Pillow.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lqf.data import catalogue, own
 from lqf.data.listing import Listing
+from lqf.data.published import Published
+
+
+@dataclass(frozen=True)
+class Training:
+    """Training images of a data set.
+
+    Attributes:
+        classes: C.
+        smallest: Images of the smallest class.
+        images: N.
+        exact: Whether these are the numbers, or bounds from above.
+    """
+
+    classes: int
+    smallest: int
+    images: int
+    exact: bool = True
+
+    @property
+    def only(self) -> str:
+        """How a sentence begins that says how few they are."""
+        return "only" if self.exact else "at most"
 
 
 def own_problems(
@@ -42,25 +69,42 @@ def own_problems(
         yield from own.problems(listing, root)
 
 
-def training_images(dataset: str, listings: Mapping[str, Listing]) -> tuple[int, int, int] | None:
+def training_images(
+    dataset: str, listings: Mapping[str, Listing], published: Mapping[str, Published]
+) -> Training | None:
     """Count training images before anything is prepared.
 
     Args:
         dataset: Name of a data set.
         listings: Images of the user's data sets.
+        published: The catalogue's data sets.
 
     Returns:
-        Classes, training images of the smallest one, and of all; None if they are not known.
+        The numbers, or None if they are not known.
     """
     if dataset in listings:
         listing = listings[dataset]
         numbers = Counter(one.label for one in listing.entries if one.split == "train")
-        return len(listing.classes), min(numbers.values()), numbers.total()
+        return Training(len(listing.classes), min(numbers.values()), numbers.total())
+    if dataset in published:
+        return _bounds(published[dataset])
     spec = catalogue.DEMO.get(dataset)
     available = spec.per_class["train"] if spec is not None else None
     if spec is None or available is None:
         return None
-    return len(spec.classes), available, available * len(spec.classes)
+    return Training(len(spec.classes), available, available * len(spec.classes))
+
+
+def _bounds(dataset: Published) -> Training:
+    """A drawn split takes its fraction of each class, in whole images; an official one is counted."""
+    images: float | None = dataset.images.get("train")
+    if images is None:
+        found = dataset.found or sum(dataset.class_totals.values())
+        images = found * (1 - dataset.split.test) + dataset.classes / 2
+    if dataset.validation is not None:
+        images = images * (1 - dataset.validation.test) + dataset.classes / 2
+    most = math.floor(images)
+    return Training(dataset.classes, most // dataset.classes, most, exact=False)
 
 
 def size_problems(
@@ -68,9 +112,7 @@ def size_problems(
     where: str,
     section: Mapping[str, Any],
     dataset: str,
-    classes: int,
-    available: int,
-    images: int,
+    training: Training,
 ) -> Iterator[str]:
     """Tell where an experiment asks for more images than there are.
 
@@ -79,35 +121,34 @@ def size_problems(
         where: Key of the experiment, for messages.
         section: The experiment.
         dataset: Name of the data set.
-        classes: Its classes.
-        available: Training images of its smallest class.
-        images: All of its training images.
+        training: Its training images.
 
     Yields:
         One sentence a problem.
     """
     arriving = section.get("steps", 0) * section.get("per_step", 0)
-    if arriving > images:
+    only, available = training.only, training.smallest
+    if arriving > training.images:
         yield (
             f"config key '{where}' asks for {section['steps']} steps of {section['per_step']} "
-            f"samples, but {dataset!r} has only {images} training images: "
+            f"samples, but {dataset!r} has {only} {training.images} training images: "
             "lower steps or per_step."
         )
     per_class = config["train_per_class"] or available
     if per_class > available:
         yield (
             f"config key 'train_per_class' is {per_class}, but {dataset!r} (named in "
-            f"'{where}') has only {available} training images of a class: lower it, or set null."
+            f"'{where}') has {only} {available} training images of a class: lower it, or set null."
         )
     for position, shots in enumerate(section.get("shots", [])):
         if shots > available:
             yield (
-                f"config key '{where}.shots[{position}]' is {shots}, but {dataset!r} has only "
-                f"{available} training images of a class."
+                f"config key '{where}.shots[{position}]' is {shots}, but {dataset!r} has {only} "
+                f"{available} training images of {'a' if training.exact else 'its smallest'} class."
             )
-    total = classes * per_class if config["train_per_class"] else images
+    total = training.classes * per_class if config["train_per_class"] else training.images
     if max(section.get("removals", [0])) >= total:
         yield (
             f"config key '{where}.removals' ends with {max(section['removals'])}, but {dataset!r} "
-            f"has only {total} training images in use: leave at least one of them."
+            f"has {only} {total} training images in use: leave at least one of them."
         )

@@ -17,6 +17,7 @@ import yaml
 from lqf import amounts, backbones, method
 from lqf.data import catalogue
 from lqf.data.listing import Listing
+from lqf.data.published import Published
 from lqf.report import rules
 
 Config = dict[str, Any]
@@ -105,12 +106,17 @@ def load(*paths: str | Path) -> Config:
     return config
 
 
-def resolve(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
+def resolve(
+    config: Mapping[str, Any],
+    schema: Mapping[str, Any],
+    published: Mapping[str, Published] | None = None,
+) -> Config:
     """Check a configuration and fill in what it leaves to defaults.
 
     Args:
         config: The merged configuration.
         schema: The JSON schema of `workflow/schemas/config.schema.yaml`.
+        published: The catalogue's data sets, whose sizes are then checked, too.
 
     Returns:
         A new configuration: experiments that are null or not the only one wanted are gone, the
@@ -119,7 +125,8 @@ def resolve(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Config:
     Raises:
         ConfigError: If anything is wrong; one line and one sentence for each problem.
     """
-    problems = list(_shape_problems(config, schema)) or list(_meaning_problems(config))
+    problems = list(_shape_problems(config, schema))
+    problems = problems or list(_meaning_problems(config, published or {}))
     if problems:
         raise ConfigError("\n".join(problems))
     resolved = json.loads(json.dumps(config))
@@ -297,7 +304,9 @@ def _number_hint(value: object, kinds: Iterable[str]) -> str:
     return ""
 
 
-def _meaning_problems(config: Mapping[str, Any]) -> Iterator[str]:
+def _meaning_problems(
+    config: Mapping[str, Any], published: Mapping[str, Published]
+) -> Iterator[str]:
     """Yields what only the names can tell: data sets, methods, sizes that do not fit each other."""
     folder = config.get("data_folder")
     if folder is not None and not Path(folder).is_dir():
@@ -346,7 +355,7 @@ def _meaning_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield f"config key 'only' is {only!r}, not an experiment: {_nearest(only, run)}."
     for name, section in config["experiments"].items():
         if section is not None:
-            yield from _experiment_problems(config, name, section, listings)
+            yield from _experiment_problems(config, name, section, listings, published)
     for position, claim in enumerate(config["claims"]):
         try:
             rules.check(claim)
@@ -362,6 +371,7 @@ def _experiment_problems(
     name: str,
     section: Mapping[str, Any],
     listings: Mapping[str, Listing],
+    published: Mapping[str, Published],
 ) -> Iterator[str]:
     where = f"experiments.{name}"
     single = [("dataset", section["dataset"])] if "dataset" in section else []
@@ -373,9 +383,9 @@ def _experiment_problems(
                 f"{_nearest(dataset, config['datasets'])}."
             )
         else:
-            numbers = amounts.training_images(dataset, listings)
-            if numbers is not None:
-                yield from amounts.size_problems(config, where, section, dataset, *numbers)
+            training = amounts.training_images(dataset, listings, published)
+            if training is not None:
+                yield from amounts.size_problems(config, where, section, dataset, training)
     known, network = points(config), config["backbone"]["network"]
     if (implied := IMPLIED.get(name)) and known[implied].training not in config["training"]:
         yield f"config key '{where}' needs the key 'training.{known[implied].training}'."

@@ -163,3 +163,21 @@ def test_a_module_that_is_used_twice_is_right_or_refused(monkeypatch):
     monkeypatch.setattr(exact, "MAX_ROWS", 0)
     with pytest.raises(ValueError, match="'again' runs 2 times"):
         LQF(network, C, ridge=1.0, device="cpu").fit(images, labels)
+
+
+@pytest.mark.parametrize(
+    ("activation", "told"),
+    [
+        (
+            "leaky_relu",
+            ["activation='leaky_relu' replaces ReLU alone: Sequential keeps 2 ReLU6 and 1 SiLU"],
+        ),
+        (None, []),
+    ],
+)
+def test_activations_that_are_not_replaced_are_named(activation, told, caplog):
+    layers = (nn.ReLU(), nn.ReLU6(), nn.ReLU6(), nn.SiLU())
+    network = nn.Sequential(nn.Flatten(), *layers, nn.Linear(3 * 4 * 4, 2))
+    images, labels = data(4, torch.float32)
+    LQF(network, C, activation=activation, device="cpu", ridge=1.0).fit(images, labels)
+    assert [one.message for one in caplog.records if "ReLU alone" in one.message] == told

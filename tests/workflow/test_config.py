@@ -12,10 +12,12 @@ import pytest
 import yaml
 
 from lqf import config
+from lqf.data import published_reader
 from lqf.report import artefacts
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
+PUBLISHED = published_reader.read(ROOT / "config/datasets.yaml").datasets
 PAPER = ROOT / "config/config.yaml"
 DEMO = ROOT / "config/demo.yaml"
 MINI = ROOT / "tests/workflow/mini.yaml"
@@ -28,7 +30,7 @@ def demo() -> dict[str, Any]:
 
 def refusal(changed: dict[str, Any]) -> str:
     with pytest.raises(config.ConfigError) as caught:
-        config.resolve(changed, SCHEMA)
+        config.resolve(changed, SCHEMA, PUBLISHED)
     return str(caught.value)
 
 
@@ -45,7 +47,7 @@ def put(tree: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 
 @pytest.mark.parametrize("files", [(PAPER,), (PAPER, DEMO), (PAPER, DEMO, MINI)])
 def test_shipped_configurations_are_accepted(files: tuple[Path, ...]) -> None:
-    resolved = config.resolve(config.load(*files), SCHEMA)
+    resolved = config.resolve(config.load(*files), SCHEMA, PUBLISHED)
 
     assert set(resolved["experiments"]) == set(artefacts.AGGREGATED)
     assert all(section["seeds"] for section in resolved["experiments"].values())
@@ -174,6 +176,24 @@ def test_online_asking_for_too_many_samples_is_refused(demo: dict[str, Any]) -> 
     demo["experiments"]["online"]["per_step"] = 100
 
     assert "30 steps of 100 samples, but 'greek' has only 480" in refusal(demo)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        # 5360 images, of which a tenth of each of 67 classes is for validation, to whole images.
+        ("online.per_step", 170, "30 steps of 170 samples, but 'mit67' has at most 4857 training"),
+        # An official split without a draw: 10 of each class.
+        ("kshot.datasets", ["flowers102"], "'flowers102' has at most 10 training images of its s"),
+        # 60 of each class, less a tenth; half an image for rounding.
+        ("kshot.shots", [54, 60], "shots[1]' is 60, but 'caltech256' has at most 54 training"),
+        ("informativeness.removals", [0, 1020], "'flowers102' has at most 1020 training images in"),
+    ],
+)
+def test_sizes_of_published_data_are_checked_before_any_download(
+    key: str, value: object, part: str
+) -> None:
+    assert part in refusal(put(config.load(PAPER), f"experiments.{key}", value))
 
 
 def test_claim_that_cannot_be_tested_is_refused(demo: dict[str, Any]) -> None:

@@ -1,8 +1,4 @@
 # Archives of the paper's data sets: found on disk or downloaded, verified, listed in archives.json.
-from lqf.data import published_reader
-
-CATALOGUE = Path(workflow.basedir) / "config" / "datasets.yaml"
-PUBLISHED = published_reader.read(CATALOGUE).datasets
 ARCHIVES = CONFIG.get("archives_folder") or "archives"
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from lqf import backbones
 from lqf.data.archives import read_manifest
 from lqf.experiments.task import Settings
-from lqf.networks import build_features
+from lqf.networks import build_features, kept_activations
 from lqf.networks.inplace_abn import converted
 from lqf.networks.weights import features_state, read_state
 from lqf.run import replaced
@@ -49,6 +49,11 @@ def backbone(
     if source == backbones.INPLACE_ABN:
         state = converted(state)
     found = build_features(section["network"], "relu", section["slope"])
+    others = kept_activations(found.features)
+    if activation == "leaky_relu" and others:
+        log.warning(
+            "leaky ReLU takes the place of ReLU alone: %s keeps %s", section["network"], others
+        )
     kept = features_state(state, found.features, found.head, str(path))
     about = {"network": section["network"], "weights": name or path.name}
     log.info("%s: %d tensors of %s from %s", activation, len(kept), section["network"], path)

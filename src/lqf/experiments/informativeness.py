@@ -70,6 +70,7 @@ def informativeness(
         raise TypeError("informative samples are defined for linear problems.")
     title = f"informativeness {dataset} seed {seed}"
     known = Points(title)
+    counts = _removals(task, settings["experiment"]["removals"])
     with progress(1 + 5, title, "part") as bar:
         model = _model(problem, task, settings, seed, title)
         scored = known.get("scores")
@@ -80,7 +81,7 @@ def informativeness(
         curves: list[Row] = []
         for name, schedule in ORDERS:
             ranking = torch.tensor(scored["ranking"], dtype=torch.float64)
-            curves += _curve(model, task, known, ranking, settings, seed, name, schedule)
+            curves += _curve(model, task, known, ranking, counts, seed, name, schedule)
             bar.update()
     return scored["rows"], curves
 
@@ -92,6 +93,20 @@ def _model(problem: LinearProblem, task: Task, settings: Settings, seed: int, ti
         return ExactModel(problem, task)
     log.info("%s: samples are scored in fewer coordinates, and retrained by iteration", refusal)
     return LargeModel(problem, task, settings["training"]["pcg"], seed, title)
+
+
+def _removals(task: Task, asked: list[int]) -> list[int]:
+    """The removals that leave more samples than classes; the log says which are left out."""
+    most = len(task.train) - task.classes
+    if max(asked) >= most:
+        log.warning(
+            "experiments.informativeness.removals: %s are left out, because of %d training samples "
+            "more than one for each of %d classes must stay",
+            ", ".join(str(n) for n in asked if n >= most),
+            len(task.train),
+            task.classes,
+        )
+    return [n for n in asked if n < most]
 
 
 def _score_rows(model: Model, task: Task) -> list[Row]:
@@ -130,14 +145,13 @@ def _curve(
     task: Task,
     known: Points,
     ranking: Tensor,
-    settings: Settings,
+    counts: list[int],
     seed: int,
     name: str,
     schedule: str,
 ) -> list[Row]:
     """Remove samples in one order, and measure the models of those that are left."""
     samples = len(task.train)
-    counts = [n for n in settings["experiment"]["removals"] if n < samples - task.classes]
     if name == "random":
         order = torch.randperm(samples, generator=torch.Generator().manual_seed(seed))
     elif schedule == "one_shot":

@@ -14,6 +14,7 @@ from lqf.networks import (
     Classifier,
     CovariancePooling,
     cut,
+    kept_activations,
     last_layer,
     new_head,
     swap_activation,
@@ -71,10 +72,8 @@ def prepare_network(
         raise TypeError(
             f"network is a {type(network).__name__}; a torchvision name or an nn.Module is needed."
         )
-    if activation is not None and not swap_activation(copy, activation, slope):
-        log.warning(
-            "%s has no ReLU to replace; its activations are as pre-trained", type(copy).__name__
-        )
+    if activation is not None:
+        _swap(copy, activation, slope)
     for module in copy.modules():
         if getattr(module, "inplace", False):
             module.inplace = False  # type: ignore[assignment]
@@ -88,6 +87,15 @@ def prepare_network(
     if head == "random":
         _replace_head(copy, classes, seed)
     return copy.eval()
+
+
+def _swap(network: nn.Module, activation: str, slope: float) -> None:
+    """Replace every ReLU, and say which activations stay."""
+    name, swapped = type(network).__name__, swap_activation(network, activation, slope)
+    if kept := kept_activations(network):
+        log.warning("activation=%r replaces ReLU alone: %s keeps %s", activation, name, kept)
+    elif not swapped:
+        log.warning("%s has no ReLU to replace; its activations are as pre-trained", name)
 
 
 def calibrate_pooling(network: nn.Module, images: Tensor) -> None:

@@ -11,6 +11,7 @@ from lqf.networks.classifier import (
     Classifier,
     build,
     build_features,
+    kept_activations,
     new_head,
     swap_activation,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "fold_batch_norm",
     "freeze_batch_norm",
     "has_batch_norm",
+    "kept_activations",
     "last_layer",
     "new_head",
     "recalibrate_batch_norm",

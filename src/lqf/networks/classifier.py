@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
@@ -11,6 +12,12 @@ from lqf.backbones import DEMO, check_network
 from lqf.networks.cut import Cut, cut
 from lqf.networks.demo import demo_features
 from lqf.networks.pooling import AveragePooling, CovariancePooling
+
+#: Activations that no swap touches; a sigmoid is a gate.
+_KEPT = (
+    *(nn.CELU, nn.ELU, nn.GELU, nn.Hardswish, nn.Hardtanh, nn.Mish, nn.PReLU, nn.ReLU6, nn.RReLU),
+    *(nn.SELU, nn.SiLU, nn.Softplus, nn.Tanh),
+)
 
 
 class Classifier(nn.Module):
@@ -106,6 +113,19 @@ def swap_activation(network: nn.Module, activation: str, slope: float) -> int:
                 setattr(module, name, make())
                 count += 1
     return count
+
+
+def kept_activations(network: nn.Module) -> str:
+    """Count the activations that `swap_activation` leaves as they are.
+
+    Args:
+        network: any network.
+
+    Returns:
+        How many of each type, as "35 ReLU6"; empty if there are none.
+    """
+    types = Counter(type(m).__name__ for m in network.modules() if isinstance(m, _KEPT))
+    return " and ".join(f"{count} {name}" for name, count in sorted(types.items()))
 
 
 def feature_channels(features: nn.Module) -> int:

@@ -59,11 +59,13 @@ def _plan(options: argparse.Namespace) -> None:
             raise settings.ConfigError(f"--config {pair!r} is not of the form KEY=VALUE.")
         config[key] = yaml.safe_load(value)
     schema = root / "workflow" / "schemas" / "config.schema.yaml"
-    resolved = settings.resolve(config, yaml.safe_load(schema.read_text("utf-8")))
+    catalogue = read(path)
+    rules = yaml.safe_load(schema.read_text("utf-8"))
+    resolved = settings.resolve(config, rules, catalogue.datasets)
     if options.speed <= 0:
         raise ValueError(f"--speed is {options.speed:g}: choose a number above 0.")
     times = options.times or root / "benchmarks" / "results" / "epoch.json"
-    plan = summary.make(resolved, read(path), times, options.device, options.speed)
+    plan = summary.make(resolved, catalogue, times, options.device, options.speed)
     if options.json:
         print(json.dumps(plan.as_dict(), indent=1))
         return

@@ -80,3 +80,18 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
         backbone("relu", None, tmp_path / "relu.safetensors", settings)
 
     assert not (tmp_path / "relu.safetensors").exists()
+
+
+@pytest.mark.parametrize(("activation", "said"), [("leaky_relu", 1), ("relu", 0)])
+def test_log_names_the_activations_that_are_not_swapped(
+    activation: str, said: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "mine.pth"
+    torch.save(models.mobilenet_v3_small(num_classes=3).state_dict(), path)
+    chosen = {"backbone": {**section(path), "network": "mobilenet_v3_small"}}
+
+    backbone(activation, None, tmp_path / "weights.safetensors", chosen)
+
+    told = [one.message for one in caplog.records if one.levelname == "WARNING"]
+    sentence = "leaky ReLU takes the place of ReLU alone: mobilenet_v3_small keeps 19 Hardswish"
+    assert told == [sentence] * said

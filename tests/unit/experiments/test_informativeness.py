@@ -140,3 +140,15 @@ def test_columns_that_were_not_computed_are_empty(
     assert {"fsi_exact", "fsi_eq8", "fsi_kfac"}.isdisjoint(rows[0])
     assert {row["scored_by"] for row in rows} == {"fsi_compressed"}
     assert set(rows[0]) <= set(experiment.SCORE_COLUMNS)
+
+
+def test_removals_that_leave_too_few_samples_are_named(
+    colours: Task, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert experiment._removals(colours, [0, 4]) == [0, 4]
+    assert not caplog.records
+
+    most = len(colours.train) - colours.classes
+    assert experiment._removals(colours, [0, most - 1, most, 10**6]) == [0, most - 1]
+    assert f"removals: {most}, 1000000 are left out" in caplog.text
+    assert f"of {len(colours.train)} training samples" in caplog.text
