@@ -130,6 +130,7 @@ def test_every_rule_of_the_plan_runs(runner: str, network: str, tmp_path: Path) 
     snakemake += ["--directory", str(tmp_path), "--configfile", str(overlay)]
     if runner == "snakemake":
         run([*snakemake, "--cores", "2", "--keep-going"], tmp_path)
+        assert "ERROR" not in run([*snakemake, "--report", str(tmp_path / "report.html")], tmp_path)
     else:
         plan = run([*snakemake, "--dry-run", "--printshellcmds"], tmp_path)
         run([sys.executable, "-c", DRIVER], tmp_path, "\n".join(commands(plan)))
