@@ -34,7 +34,7 @@ from lqf.fitted.prepare import calibrate_pooling, check_parameters
 from lqf.fitted.start import start_network, trained_names
 from lqf.influence import LeaveOneOut
 from lqf.influence.forgetting import checked_index
-from lqf.linear import Linearized
+from lqf.linear import Linearized, RowPlan
 from lqf.solve import RidgeChoice
 
 
@@ -153,11 +153,13 @@ class LQF(BaseEstimator):
             check_independence(network, images)
             linearized = Linearized(network, trained_names(network, images))
             problem = self._problem(linearized, images, marks)
-            size, itemsize = linearized.layout.size, images.element_size()
-            kind: type[ExactOptimum | IterativeOptimum] = (
-                ExactOptimum if fits(len(marks), self.classes, size, itemsize) else IterativeOptimum
+            plan = RowPlan(linearized, images)
+            optimum: Optimum = (
+                ExactOptimum.fit(problem, self.ridge, plan)
+                if fits(plan, images, len(marks))
+                else IterativeOptimum.fit(problem, self.ridge)
             )
-            self._take(kind.fit(problem, self.ridge), frozen)
+            self._take(optimum, frozen)
         return self
 
     def decision_function(self, images: Any) -> Tensor:
@@ -315,9 +317,8 @@ class LQF(BaseEstimator):
         images, marks = images.to(old.images), marks.to(old.labels.device)
         trial_outputs(self.network_, images, self.classes)
         with full_precision(images.device):
-            size, itemsize = old.linearized.layout.size, images.element_size()
             count = len(old.labels) + len(marks)
-            if isinstance(optimum, ExactOptimum) and not fits(count, self.classes, size, itemsize):
+            if isinstance(optimum, ExactOptimum) and not fits(optimum.rows.plan, images, count):
                 optimum = IterativeOptimum(
                     old, optimum.mu, optimum.delta.to(images), optimum.certificate
                 )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from lqf.fitted.optimum import Certificate, Problem, in_batches
+from lqf.fitted.optimum import Certificate, Moves, Problem
 from lqf.influence import (
     DualRidge,
     LeaveOneOut,
@@ -22,32 +22,30 @@ from lqf.influence import (
     remove,
 )
 from lqf.influence.informativeness import mean_squared_response
-from lqf.linear import Linearized
+from lqf.linear import RowPlan, SampleRows
 from lqf.solve import RidgeChoice, RidgePath
 from lqf.solve.ridge_path import Criterion
 
 log = logging.getLogger(__name__)
 
-_COLUMNS = 2**16
 _BATCH = 32
 MAX_ROWS = 4096
 MAX_BYTES = 2**30
 
 
-def fits(samples: int, outputs: int, size: int, itemsize: int) -> bool:
-    """Whether J (NC × P) and the Gram matrix (NC × NC) are small enough to be held.
+def fits(plan: RowPlan, images: Tensor, samples: int) -> bool:
+    """Whether J, in the form of the plan, and the Gram matrix (NC × NC) are small enough to be held.
 
     Args:
+        plan: how J is held.
+        images: images, for their precision.
         samples: N.
-        outputs: C.
-        size: P.
-        itemsize: bytes of an entry of J.
 
     Returns:
         True if both are.
     """
-    rows = samples * outputs
-    return rows <= MAX_ROWS and rows * size * itemsize <= MAX_BYTES
+    size = samples * plan.numbers * images.element_size()
+    return samples * plan.classes <= MAX_ROWS and size <= MAX_BYTES
 
 
 class ExactOptimum:
@@ -59,7 +57,7 @@ class ExactOptimum:
         base: f0 of the training samples, N × C.
         delta: δ, P, float64.
         certificate: the evidence for it.
-        rows: J, N × C × P; None computes it when it is needed.
+        rows: J; None computes it when it is needed.
         choice: how μ was chosen; None where it was given.
     """
 
@@ -70,7 +68,7 @@ class ExactOptimum:
         base: Tensor,
         delta: Tensor,
         certificate: Certificate,
-        rows: Tensor | None = None,
+        rows: SampleRows | None = None,
         choice: RidgeChoice | None = None,
     ) -> None:
         self.problem = problem
@@ -83,39 +81,38 @@ class ExactOptimum:
         self._rows = rows
 
     @classmethod
-    def fit(cls, problem: Problem, ridge: float | str) -> ExactOptimum:
+    def fit(cls, problem: Problem, ridge: float | str, plan: RowPlan) -> ExactOptimum:
         """Compute J, choose μ, and solve.
 
         Args:
             problem: the problem.
             ridge: μ, or ``loo`` or ``gcv`` to choose it by.
+            plan: how J is held.
 
         Returns:
             The optimum.
         """
         start = time.perf_counter()
-        rows = jacobian_rows(problem.linearized, problem.images, "J")
-        base = in_batches(problem.linearized, problem.images)
-        target = problem.residual_target(base.double())
-        gram = _product(rows.flatten(0, 1), rows.flatten(0, 1))
-        choice = None
+        rows = rows_of(plan, problem.images, "J")
+        target = problem.residual_target(rows.base.double())
+        gram, choice = rows.product(), None
         if isinstance(ridge, str):
             criterion: Criterion = "gcv" if ridge == "gcv" else "loo"
             choice = RidgePath(gram, target).choose(criterion=criterion)
         mu = float(ridge) if choice is None else choice.mu
         if choice is not None and choice.at_edge:
             log.warning("mu = %.3g lies at the edge of what was searched", mu)
-        optimum = _certified(
-            problem, DualRidge(gram, target, mu), base, rows, problem.classes / 2, start, None
-        )
+        solution = DualRidge(gram, target, mu)
+        optimum = _certified(problem, solution, rows, problem.classes / 2, start, None)
         optimum.choice = choice
         return optimum
 
     @property
-    def rows(self) -> Tensor:
-        """J of the training samples, N × C × P."""
+    def rows(self) -> SampleRows:
+        """J of the training samples."""
         if self._rows is None:
-            self._rows = jacobian_rows(self.problem.linearized, self.problem.images, "J")
+            plan = RowPlan(self.problem.linearized, self.problem.images)
+            self._rows = rows_of(plan, self.problem.images, "J")
         return self._rows
 
     def leave_one_out(self) -> LeaveOneOut:
@@ -163,13 +160,12 @@ class ExactOptimum:
         Returns:
             M × C × C, float64.
         """
-        old = self.rows.flatten(0, 1)
+        old = self.rows
         parts = []
         for part in _bar(images.split(_BATCH), "covariance"):
-            rows = self.problem.linearized.jacobian(part)
-            own = torch.stack([_product(row, row) for row in rows])
-            cross = _product(rows.flatten(0, 1), old)
-            parts.append(predictive_covariance(self.solution, cross, own))
+            rows = old.plan.rows(part)
+            cross = rows.product(old)
+            parts.append(predictive_covariance(self.solution, cross, rows.own_products()))
         return torch.cat(parts)
 
     def forget(self, index: Tensor) -> ExactOptimum:
@@ -188,8 +184,7 @@ class ExactOptimum:
         problem = replace(
             self.problem, images=self.problem.images[stay], labels=self.problem.labels[stay]
         )
-        rows = self.rows[stay]
-        return _certified(problem, solution, self.base[stay], rows, 0.0, start, self.certificate)
+        return _certified(problem, solution, self.rows[stay], 0.0, start, self.certificate)
 
     def extend(self, images: Tensor, labels: Tensor) -> ExactOptimum:
         """The optimum with further samples: their rows of J, and a block update.
@@ -202,20 +197,17 @@ class ExactOptimum:
             A new optimum.
         """
         start = time.perf_counter()
-        fresh = jacobian_rows(self.problem.linearized, images, "J of the new samples")
-        base = in_batches(self.problem.linearized, images)
-        flat, old = fresh.flatten(0, 1), self.rows.flatten(0, 1)
-        target = self.problem.residual_target(base.double(), labels)
-        solution = add(self.solution, _product(flat, old), _product(flat, flat), target)
+        fresh = rows_of(self.rows.plan, images, "J of the new samples")
+        target = self.problem.residual_target(fresh.base.double(), labels)
+        solution = add(self.solution, fresh.product(self.rows), fresh.product(), target)
         problem = replace(
             self.problem,
             images=torch.cat([self.problem.images, images]),
             labels=torch.cat([self.problem.labels, labels]),
         )
         passes = self.problem.classes / 2 * len(images) / len(problem.images)
-        whole = torch.cat([self.base, base])
-        rows = torch.cat([self.rows, fresh])
-        return _certified(problem, solution, whole, rows, passes, start, self.certificate)
+        rows = self.rows.joined(fresh)
+        return _certified(problem, solution, rows, passes, start, self.certificate)
 
     def _cross(self, images: Tensor, what: str) -> Iterator[Tensor]:
         """``K_tX`` of a few images at a time.
@@ -223,46 +215,40 @@ class ExactOptimum:
         Yields:
             bC × NC, float64.
         """
-        old = self.rows.flatten(0, 1)
         for part in _bar(images.split(_BATCH), what):
-            yield _product(self.problem.linearized.jacobian(part).flatten(0, 1), old)
+            yield self.rows.plan.rows(part).product(self.rows)
 
 
-def jacobian_rows(linearized: Linearized, images: Tensor, what: str) -> Tensor:
+def rows_of(plan: RowPlan, images: Tensor, what: str) -> SampleRows:
     """J of every image, with a progress bar.
 
     Args:
-        linearized: f0 and J.
+        plan: how J is held.
         images: N × 3 × H × W.
         what: name of the bar.
 
     Returns:
-        N × C × P.
+        J.
     """
-    C = linearized.outputs(images[:1]).shape[1]
-    rows = images.new_empty(len(images), C, linearized.layout.size)
-    parts = zip(rows.split(_BATCH), images.split(_BATCH), strict=True)
-    count = -(-len(images) // _BATCH)
-    for place, part in tqdm(parts, desc=what, total=count, disable=None, leave=False):
-        place.copy_(linearized.jacobian(part))
-    return rows
+    with tqdm(desc=what, disable=None, leave=False) as bar:
+        return plan.rows(images, _BATCH, Moves(bar))
 
 
 def _certified(
     problem: Problem,
     solution: DualRidge,
-    base: Tensor,
-    rows: Tensor,
+    rows: SampleRows,
     passes: float,
     start: float,
     fit: Certificate | None,
 ) -> ExactOptimum:
     """Return the optimum with its δ, and the residual of δ as the network will see it."""
-    delta = _pull(rows, solution.coefficients)
-    seen = delta.to(rows).double()
-    right = _pull(rows, solution.target)
-    gradient = _pull(rows, solution.target - _forward(rows, seen)) - solution.mu * seen
-    residual = (gradient.norm() / right.norm()).item() if right.any() else 0.0
+    delta = rows.pull(solution.coefficients)
+    seen = delta.to(rows.base).double()
+    right = solution.target.reshape(-1)
+    size = (right @ solution.gram @ right).clamp(min=0).sqrt()  # ‖JᵀR‖
+    gradient = rows.pull(solution.target - rows.forward(seen)) - solution.mu * seen
+    residual = (gradient.norm() / size).item() if size > 0 else 0.0
     certificate = Certificate(
         residual,
         problem.tolerance,
@@ -273,30 +259,8 @@ def _certified(
         seconds if fit is None else fit.seconds_of_fit,
         "dual",
     )
-    return ExactOptimum(problem, solution, base, delta, certificate, rows)
+    return ExactOptimum(problem, solution, rows.base, delta, certificate, rows)
 
 
 def _bar(parts: Sequence[Tensor], what: str) -> Iterator[Tensor]:
     yield from tqdm(parts, desc=what, disable=None, leave=False)
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    """Return ``left rightᵀ``, accumulated in float64, a block of columns at a time."""
-    total = torch.zeros(len(left), len(right), dtype=torch.float64, device=left.device)
-    for a, b in zip(left.split(_COLUMNS, 1), right.split(_COLUMNS, 1), strict=True):
-        total += a.double() @ b.double().T
-    return total
-
-
-def _forward(rows: Tensor, delta: Tensor) -> Tensor:
-    flat = rows.flatten(0, 1)
-    parts = zip(flat.split(_COLUMNS, 1), delta.split(_COLUMNS), strict=True)
-    total = torch.zeros(len(flat), dtype=torch.float64, device=rows.device)
-    for a, d in parts:
-        total += a.double() @ d
-    return total.reshape(rows.shape[:2])
-
-
-def _pull(rows: Tensor, cotangent: Tensor) -> Tensor:
-    flat = rows.flatten(0, 1)
-    return torch.cat([cotangent.reshape(-1) @ a.double() for a in flat.split(_COLUMNS, 1)])

@@ -12,6 +12,7 @@ from lqf.linear.jacobian import (
 )
 from lqf.linear.layout import Layout
 from lqf.linear.linearized import Linearized
+from lqf.linear.sample_rows import RowPlan, SampleRows
 from lqf.linear.tangent_kernel import block_samples, tangent_kernel
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "Layout",
     "Linearized",
     "NetworkJacobian",
+    "RowPlan",
     "RowSpace",
+    "SampleRows",
     "block_samples",
     "keeping",
     "tangent_kernel",

@@ -292,10 +292,23 @@ class Linearized:
             rows.copy_(self._vmapped_rows(part, C))
         return result
 
-    def _written(self, images: Tensor, layers: dict[str, nn.Module], rows: Tensor) -> bool:
+    @contextmanager
+    def traced(self, images: Tensor) -> Iterator[Callable[[], Tensor]]:
+        """A call that runs the network with a graph down to its parameters, while the block runs.
+
+        Args:
+            images: N × 3 × H × W.
+
+        Yields:
+            The call; it returns f0, N × C.
+        """
+        leaves = self._leaves()
         with self._running(images):
-            leaves = self._leaves()
-            return per_sample_rows(lambda: self._call(leaves, images), layers, self.layout, rows)
+            yield lambda: self._call(leaves, images)
+
+    def _written(self, images: Tensor, layers: dict[str, nn.Module], rows: Tensor) -> bool:
+        with self.traced(images) as call:
+            return per_sample_rows(call, layers, self.layout, rows)
 
     def _vmapped_rows(self, images: Tensor, classes: int) -> Tensor:
         """J of any network ``torch.func`` can differentiate sample by sample, N × C × P."""

@@ -19,7 +19,8 @@ from torch.nn import functional as F
 from lqf.linear.layout import Layout
 
 # The input of a layer, and where the gradient by its output is found, for each of its calls.
-Calls = list[tuple[Tensor, GradientEdge]]
+Call = tuple[Tensor, GradientEdge]
+Records = dict[str, Call]
 
 
 def treatable(network: nn.Module, names: tuple[str, ...]) -> dict[str, nn.Module] | None:
@@ -49,9 +50,9 @@ def _known(module: nn.Module) -> bool:
 
 
 @contextmanager
-def _records(layers: dict[str, nn.Module]) -> Iterator[dict[str, Calls]]:
+def _records(layers: dict[str, nn.Module]) -> Iterator[dict[str, list[Call]]]:
     """What each call of each layer saw, while the block runs."""
-    seen: dict[str, Calls] = {path: [] for path in layers}
+    seen: dict[str, list[Call]] = {path: [] for path in layers}
 
     def recorder(path: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
         def hook(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -70,7 +71,27 @@ def _records(layers: dict[str, nn.Module]) -> Iterator[dict[str, Calls]]:
             handle.remove()
 
 
-def _multiplied(layer: nn.Module, inputs: Tensor) -> Tensor:
+def recorded(
+    call: Callable[[], Tensor], layers: dict[str, nn.Module]
+) -> tuple[Tensor, Records | None]:
+    """Outputs with their graph, and what each layer saw.
+
+    Args:
+        call: runs the network on a batch, with gradients by its parameters enabled.
+        layers: layers by path.
+
+    Returns:
+        The outputs, and by path a layer's input and where the gradient by its output is found;
+        None if a layer ran more than once or not at all.
+    """
+    with _records(layers) as seen, torch.enable_grad():
+        outputs = call()
+    if any(len(calls) != 1 for calls in seen.values()):
+        return outputs, None
+    return outputs, {path: calls[0] for path, calls in seen.items()}
+
+
+def multiplied(layer: nn.Module, inputs: Tensor) -> Tensor:
     """What the weight multiplies: N × S × inputs, or N × channels × S for a batch norm."""
     if isinstance(layer, nn.BatchNorm2d):
         mean, var = layer.running_mean, layer.running_var
@@ -89,14 +110,14 @@ def _multiplied(layer: nn.Module, inputs: Tensor) -> Tensor:
     return F.unfold(inputs, size, dilation, padding, stride).mT  # type: ignore[arg-type]
 
 
-def _by_weight(layer: nn.Module, g: Tensor, multiplied: Tensor) -> Tensor:
+def by_weight(layer: nn.Module, g: Tensor, multiplied: Tensor) -> Tensor:
     """Per-sample gradients by the weight, N × entries; g is N × outputs × S."""
     if isinstance(layer, nn.BatchNorm2d):
         return (g * multiplied).sum(2)
     return torch.bmm(g, multiplied).flatten(1)
 
 
-def _positions_last(layer: nn.Module, gradient: Tensor) -> Tensor:
+def positions_last(layer: nn.Module, gradient: Tensor) -> Tensor:
     """Gradient by the layer's output, N × outputs × S."""
     if isinstance(layer, nn.Linear):
         return gradient.reshape(len(gradient), -1, gradient.shape[-1]).mT
@@ -117,21 +138,19 @@ def per_sample_rows(
     Returns:
         Whether it was done: not if a layer ran more than once or not at all.
     """
-    with _records(layers) as seen, torch.enable_grad():
-        outputs = call()
-    if any(len(calls) != 1 for calls in seen.values()):
+    outputs, records = recorded(call, layers)
+    if records is None:
         return False
-    records = {path: calls[0] for path, calls in seen.items()}
-    multiplied = {path: _multiplied(layers[path], inputs) for path, (inputs, _) in records.items()}
+    inputs = {path: multiplied(layers[path], seen) for path, (seen, _) in records.items()}
     edges = [edge for _, edge in records.values()]
     places = dict(zip(layout.names, rows.split(layout.sizes, 2), strict=True))
     for c in range(outputs.shape[1]):
         gradients = torch.autograd.grad(outputs[:, c].sum(), edges, retain_graph=True)
         for path, gradient in zip(records, gradients, strict=True):
-            g = _positions_last(layers[path], gradient)
+            g = positions_last(layers[path], gradient)
             prefix = f"{path}." if path else ""
             if f"{prefix}weight" in places:
-                row = _by_weight(layers[path], g, multiplied[path])
+                row = by_weight(layers[path], g, inputs[path])
                 places[f"{prefix}weight"][:, c] = row
             if f"{prefix}bias" in places:
                 places[f"{prefix}bias"][:, c] = g.sum(2)

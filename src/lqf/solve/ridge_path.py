@@ -11,6 +11,9 @@ from lqf.solve.closed_form import as_right_hand_side
 
 Criterion = Literal["loo", "gcv"]
 
+# Entries of products of eigenvectors that are held at a time.
+_CHUNK = 1 << 22
+
 
 @dataclass(frozen=True)
 class RidgeChoice:
@@ -184,8 +187,32 @@ class RidgePath:
         return RidgeChoice(mu, candidates, scores, at_edge)
 
     def _scores(self, mus: Tensor, criterion: Criterion) -> Tensor:
-        score = self.loo if criterion == "loo" else self.gcv
-        return torch.tensor([score(float(mu)) for mu in mus], dtype=torch.float64)
+        if criterion == "gcv":
+            return torch.tensor([self.gcv(float(mu)) for mu in mus], dtype=torch.float64)
+        if self._width == 1:
+            return torch.tensor([self.loo(float(mu)) for mu in mus], dtype=torch.float64)
+        return self._loo_of_all(mus.to(self._values))
+
+    def _loo_of_all(self, mus: Tensor) -> Tensor:
+        """`loo` of M constants: G_ii of them all is one product with what is the same for all."""
+        for mu in mus.tolist():
+            _positive(mu)
+        shrink = 1.0 / (self._values + mus[:, None])
+        N, C = self._shape[0], self._width
+        coefficients = (self._vectors @ (self._rotated * shrink.T)).view(N, C, -1)
+        rows = self._vectors.view(N, C, -1)
+        upper = torch.triu_indices(C, C, device=rows.device)
+        first, second = upper
+        # Every entry of G_ii is a weighted sum over the eigenvectors of products of two entries.
+        step = max(1, _CHUNK // (len(first) * rows.shape[2]))
+        total = torch.zeros(len(mus), dtype=torch.float64, device=rows.device)
+        for part, a in zip(rows.split(step), coefficients.split(step), strict=True):
+            entries = (part[:, first] * part[:, second]) @ shrink.T
+            blocks = entries.new_empty(len(part), len(mus), C, C)
+            blocks[..., first, second] = blocks[..., second, first] = entries.mT
+            left_out = torch.linalg.solve(blocks, a.mT.unsqueeze(-1))
+            total += left_out.square().sum((0, 2, 3))
+        return (total / N).cpu()
 
 
 def _positive(mu: float) -> float:

@@ -139,3 +139,13 @@ def test_bad_arguments_are_named():
         RidgePath(torch.eye(7), problem.target)
     with pytest.raises(ValueError, match="Gram matrix is zero"):
         RidgePath(torch.zeros(30, 30), problem.target).choose()
+
+
+def test_the_scores_of_a_choice_are_those_of_each_constant():
+    problem = make_problem()
+    path = path_of(problem)
+    choice = path.choose()
+    expected = [path.loo(float(mu)) for mu in choice.mus]
+    torch.testing.assert_close(choice.scores, torch.tensor(expected, dtype=torch.float64))
+    with pytest.raises(ValueError, match="finite μ > 0"):
+        path.choose([1.0, -1.0])
