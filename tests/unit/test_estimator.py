@@ -108,19 +108,54 @@ def test_extend_equals_refit(kind):
     close(back.delta_, before)
 
 
-def test_many_classes_are_solved_in_parameter_space(monkeypatch):
+def test_combinations_of_outputs_precondition_many_classes(monkeypatch):
     monkeypatch.setattr(exact, "MAX_ROWS", 0)
     monkeypatch.setattr("lqf.fitted.iterative.MANY_CLASSES", 0)
+    monkeypatch.setattr("lqf.fitted.iterative.COMBINED", 2)
     images, labels = make_data()
-    model = make_model().fit(images[:10], labels[:10])
-    assert model.certificate_.solver == "pcg"
+    model = make_model(max_passes=400).fit(images[:10], labels[:10])
+    assert model.certificate_.solver == "dual pcg"
+    assert model.certificate_.passes_of_ridge == 1
     close(model.delta_, refit(images[:10], labels[:10], 0.5))
     larger = model.extend(images[10:], labels[10:])
     close(larger.delta_, refit(images, labels, 0.5))
     close(larger.forget([10, 11, 12, 13]).delta_, model.delta_)
+    assert larger.leave_one_out().outputs.shape == (14, 3)
     chosen = make_model(ridge="loo").fit(images, labels)
     assert chosen.ridge_choice_.mu == chosen.mu_
-    assert chosen.certificate_.passes_of_ridge == 12
+    close(chosen.delta_, refit(images, labels, chosen.mu_))
+
+
+@pytest.mark.parametrize("ridge", [1e-2, "loo"])
+def test_forty_classes_reach_the_dense_optimum_on_unseen_images_too(ridge, monkeypatch):
+    monkeypatch.setattr(exact, "MAX_ROWS", 0)
+    many = 40
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 3, stride=2),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(6, 8, 3),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8, many),
+    ).double()
+    g = torch.Generator().manual_seed(0)
+    images = torch.randn(60, 3, 9, 9, generator=g, dtype=torch.float64)
+    unseen = torch.randn(7, 3, 9, 9, generator=g, dtype=torch.float64)
+    labels = torch.arange(60) % many
+    model = LQF(network, many, head="keep", activation=None, ridge=ridge, device="cpu")
+    model.fit(images, labels)
+    assert model.certificate_.solver == "dual pcg"
+    assert model.certificate_.met
+    linearized = Linearized(network)
+    J = linearized.jacobian(images).flatten(0, 1)
+    target = 15.0 * torch.nn.functional.one_hot(labels, many) - linearized.outputs(images)
+    K = J @ J.T + model.mu_ * torch.eye(len(J), dtype=torch.float64)
+    delta = J.T @ torch.linalg.solve(K, target.flatten())
+    expected = linearized.outputs(unseen) + linearized.jvp(unseen, delta)
+    found = model.decision_function(unseen)
+    assert (found - expected).norm() < 0.01 * (expected - linearized.outputs(unseen)).norm()
 
 
 def test_informativeness_of_many_classes_takes_a_few_combinations(monkeypatch):

@@ -31,10 +31,12 @@ log = logging.getLogger(__name__)
 _BATCH = 32
 MAX_ROWS = 4096
 MAX_BYTES = 2**30
+# Multiplications in the Gram matrix: those of the largest J of so many bytes and rows.
+MAX_WORK = MAX_ROWS * MAX_BYTES // 8
 
 
 def fits(plan: RowPlan, images: Tensor, samples: int) -> bool:
-    """Whether J, in the form of the plan, and the Gram matrix (NC × NC) are small enough to be held.
+    """Whether J and the Gram matrix (NC × NC) are small enough to be computed and held.
 
     Args:
         plan: how J is held.
@@ -44,8 +46,8 @@ def fits(plan: RowPlan, images: Tensor, samples: int) -> bool:
     Returns:
         True if both are.
     """
-    size = samples * plan.numbers * images.element_size()
-    return samples * plan.classes <= MAX_ROWS and size <= MAX_BYTES
+    size, work = samples * plan.numbers * images.element_size(), samples**2 * plan.work // 2
+    return samples * plan.classes <= MAX_ROWS and size <= MAX_BYTES and work <= MAX_WORK
 
 
 class ExactOptimum:

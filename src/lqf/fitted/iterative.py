@@ -12,24 +12,26 @@ from torch import Tensor
 from tqdm import tqdm
 
 from lqf.budget import budget
-from lqf.curvature import KroneckerFactors, Preconditioner, kronecker_factors
+from lqf.curvature import KroneckerFactors, kronecker_factors
 from lqf.curvature.probes import ProbeCount
 from lqf.fitted.compressed import Compressed
 from lqf.fitted.exact import MAX_BYTES, MAX_ROWS
 from lqf.fitted.optimum import Certificate, Moves, Problem
-from lqf.fitted.ridge import choose_by_gcv
 from lqf.influence import CompressedRidge, LeaveOneOut, residual_probes
 from lqf.influence.forgetting import checked_index
 from lqf.linear import NetworkJacobian, keeping
-from lqf.solve import KernelPreconditioner, RidgeChoice, solve_dual_pcg, solve_pcg
+from lqf.solve import RidgeChoice, solve_dual_pcg
 from lqf.solve.ridge_path import Criterion
 
 log = logging.getLogger(__name__)
 
-# Beyond this many classes the compressed rows cost more passes than the search by subspaces.
-MANY_CLASSES = 32
+# Beyond this many classes a few combinations of the outputs precondition the dual, since the rows of
+# all of them would cost more passes than they save.
+MANY_CLASSES, COMBINED = 32, 8
 # There F-SI takes so many combinations of the outputs of an image for all of them.
 COMBINATIONS = 4
+# Passes in which a solve can say anything.
+_FEWEST = 3
 
 
 class IterativeOptimum:
@@ -67,9 +69,7 @@ class IterativeOptimum:
 
         Args:
             problem: the problem.
-            ridge: μ; or ``loo`` or ``gcv``, which choose it by compressed rows of J where these
-                cost no more than the search by subspaces (`lqf.fitted.ridge`), which is always
-                ``gcv``.
+            ridge: μ; or ``loo`` or ``gcv``, which choose it by compressed rows of J.
 
         Returns:
             The optimum.
@@ -77,27 +77,33 @@ class IterativeOptimum:
         begin = time.perf_counter()
         factors, jacobian = _curvature(problem), _jacobian(problem)
         target = problem.residual_target(jacobian.base)
-        few = problem.classes <= MANY_CLASSES
-        compressed = Compressed(problem, factors) if few else None
-        spent = problem.classes / 2 if few else 0.0
-        choice, start = None, None
-        if isinstance(ridge, str) and compressed is not None:
+        rows, choice = _solving_rows(problem, factors), None
+        if isinstance(ridge, str):
             criterion: Criterion = "gcv" if ridge == "gcv" else "loo"
-            choice = compressed.choose(target, criterion)
+            choice = rows.choose(target, criterion)
             if choice.at_edge:
                 log.warning("mu = %.3g lies at the edge of what was searched", choice.mu)
-        elif isinstance(ridge, str):
-            with tqdm(desc="ridge", disable=None, leave=False) as bar:
-                found = choose_by_gcv(
-                    jacobian,
-                    target,
-                    lambda decay: Preconditioner(factors, problem.linearized.layout, decay),
-                    seed=problem.seed,
-                    progress=Moves(bar),
-                )
-            choice, start, spent = found.choice, found.delta, found.passes
         mu = float(ridge) if choice is None else choice.mu
-        optimum = _solved(problem, mu, factors, begin, jacobian, compressed, start, spent=spent)
+        # Combinations may not do for a small μ; the rows of all outputs follow if there is room.
+        whole, half = problem.classes / 2 + _FEWEST, problem.max_passes // 2
+        again = problem.classes > MANY_CLASSES and whole <= problem.max_passes - half
+        optimum = _solved(
+            problem,
+            mu,
+            factors,
+            begin,
+            jacobian,
+            rows,
+            None,
+            spent=rows.passes,
+            limit=half if again else problem.max_passes,
+        )
+        found = optimum.certificate
+        if again and not found.met:
+            rows = Compressed(problem, factors)
+            start = optimum.coefficients if found.residual < 1 else None
+            spent = found.passes + rows.passes
+            optimum = _solved(problem, mu, factors, begin, jacobian, rows, start, spent=spent)
         optimum.choice = choice
         return optimum
 
@@ -107,8 +113,15 @@ class IterativeOptimum:
         return _jacobian(self.problem)
 
     @cached_property
+    def solving_rows(self) -> Compressed:
+        """What the dual is preconditioned with."""
+        return _solving_rows(self.problem, self._held_factors())
+
+    @cached_property
     def compressed(self) -> Compressed:
         """The rows of J in a few coordinates, for questions about samples."""
+        if self.problem.classes <= MANY_CLASSES:
+            return self.solving_rows
         return Compressed(self.problem, self._held_factors())
 
     @cached_property
@@ -120,7 +133,7 @@ class IterativeOptimum:
         """The same for a few combinations of outputs of each sample, and its residual in them."""
         count = min(COMBINATIONS, self.problem.classes)
         frame, own = residual_probes(self._residuals, count, self.problem.seed)
-        compressed = Compressed(self.problem, self._held_factors(), frame)
+        compressed = Compressed(self.problem, self._held_factors(), combinations=frame)
         return compressed, CompressedRidge(compressed.rows, self.mu), own
 
     def _held_factors(self) -> KroneckerFactors:
@@ -162,7 +175,7 @@ class IterativeOptimum:
         Returns:
             N, float64.
         """
-        if self._in_dual:
+        if self.problem.classes <= MANY_CLASSES:
             self._announce("informativeness")
             return self._ridge.informativeness(self.compressed.rows_of(images), self._residuals)
         few, ridge, own = self._few
@@ -181,7 +194,13 @@ class IterativeOptimum:
             M × C × C, float64.
         """
         self._announce("predictive_covariance")
-        return self._ridge.covariance(self.compressed.rows_of(images))
+        # Dropped coordinates would be missing in the variance, sampled ones are not on the mean.
+        sampled = self._sampled
+        return CompressedRidge(sampled.rows, self.mu).covariance(sampled.rows_of(images))
+
+    @cached_property
+    def _sampled(self) -> Compressed:
+        return Compressed(self.problem, self._held_factors(), "sampled")
 
     def forget(self, index: Tensor) -> IterativeOptimum:
         """The optimum without some samples, from this one as the start.
@@ -198,8 +217,7 @@ class IterativeOptimum:
         stay[out] = False
         old = self.problem
         problem = replace(old, images=old.images[stay], labels=old.labels[stay])
-        rows = self.compressed.rows[stay] if self._in_dual else None
-        start = self._start()[stay]
+        rows, start = self.solving_rows.rows[stay], self._start()[stay]
         return self._from_here(problem, self.jacobian.base[stay], rows, start, begin)
 
     def extend(self, images: Tensor, labels: Tensor) -> IterativeOptimum:
@@ -212,21 +230,17 @@ class IterativeOptimum:
         Returns:
             A new optimum, with the same μ, factors and tolerance.
         """
-        begin, old, spent = time.perf_counter(), self.problem, 0.0
+        begin, old = time.perf_counter(), self.problem
         fresh = NetworkJacobian(old.linearized, images)
         problem = replace(
             old, images=torch.cat([old.images, images]), labels=torch.cat([old.labels, labels])
         )
-        whole, rows, start = torch.cat([self.jacobian.base, fresh.base]), None, self._start()
-        if self._in_dual:
-            rows = torch.cat([self.compressed.rows, self.compressed.rows_of(images)])
-            spent = old.classes / 2 * len(images) / len(problem.images)
-        start = torch.cat([start, torch.zeros_like(fresh.base)])
+        whole = torch.cat([self.jacobian.base, fresh.base])
+        known = self.solving_rows
+        rows = torch.cat([known.rows, known.rows_of(images)])
+        spent = known.passes * len(images) / len(problem.images)
+        start = torch.cat([self._start(), torch.zeros_like(fresh.base)])
         return self._from_here(problem, whole, rows, start, begin, spent)
-
-    @property
-    def _in_dual(self) -> bool:
-        return self.problem.classes <= MANY_CLASSES
 
     def _start(self) -> Tensor:
         """Dual coefficients of this optimum, N × C: ``r = μa``."""
@@ -238,23 +252,19 @@ class IterativeOptimum:
         self,
         problem: Problem,
         base: Tensor,
-        rows: Tensor | None,
+        rows: Tensor,
         start: Tensor,
         begin: float,
         spent: float = 0.0,
     ) -> IterativeOptimum:
-        factors = self._held_factors()
-        jacobian = NetworkJacobian(problem.linearized, problem.images, base=base)
-        compressed = None if rows is None else self.compressed.of(problem, rows)
-        warm = self.delta if compressed is None else start
         return _solved(
             problem,
             self.mu,
-            factors,
+            self._held_factors(),
             begin,
-            jacobian,
-            compressed,
-            warm,
+            NetworkJacobian(problem.linearized, problem.images, base=base),
+            self.solving_rows.of(problem, rows),
+            start,
             spent=spent,
             fit=self.certificate,
         )
@@ -299,49 +309,43 @@ def _curvature(problem: Problem) -> KroneckerFactors:
         )
 
 
+def _solving_rows(problem: Problem, factors: KroneckerFactors) -> Compressed:
+    return Compressed(
+        problem, factors, combined=None if problem.classes <= MANY_CLASSES else COMBINED
+    )
+
+
 def _solved(
     problem: Problem,
     mu: float,
     factors: KroneckerFactors,
     begin: float,
     jacobian: NetworkJacobian,
-    compressed: Compressed | None,
+    rows: Compressed,
     start: Tensor | None,
     *,
     spent: float = 0.0,
+    limit: int | None = None,
     fit: Certificate | None = None,
 ) -> IterativeOptimum:
     """Return the optimum at μ; ``spent`` passes were taken before, ``fit`` is where it comes from.
 
-    With compressed rows the NC dual coefficients are solved for, from coefficients as the start;
-    without them δ, from a δ.
+    The NC dual coefficients are solved for, from coefficients as the start: what their δ = Jᵀa has
+    outside the row space of J is nothing, whatever the residual.
     """
     target, decay = problem.residual_target(jacobian.base), mu / len(problem.images)
-    passes_left = max(3, int(problem.max_passes - spent))
     kept = keeping(jacobian, budget(target.device))
     with tqdm(desc="solve", disable=None, leave=False) as bar, kept:
-        if compressed is not None:
-            solution = solve_dual_pcg(
-                jacobian,
-                target,
-                decay,
-                preconditioner=KernelPreconditioner(compressed.rows, mu),
-                tolerance=problem.tolerance,
-                max_passes=passes_left,
-                start=start,
-                progress=Moves(bar),
-            )
-        else:
-            solution = solve_pcg(
-                jacobian,
-                target,
-                decay,
-                preconditioner=Preconditioner(factors, problem.linearized.layout, decay),
-                tolerance=problem.tolerance,
-                max_passes=passes_left,
-                start=start,
-                progress=Moves(bar),
-            )
+        solution = solve_dual_pcg(
+            jacobian,
+            target,
+            decay,
+            preconditioner=rows.preconditioner(mu),
+            tolerance=problem.tolerance,
+            max_passes=max(_FEWEST, int((limit or problem.max_passes) - spent)),
+            start=start,
+            progress=Moves(bar),
+        )
     passes, seconds = spent + solution.passes, time.perf_counter() - begin
     certificate = Certificate(
         float("nan") if solution.residual is None else solution.residual,
@@ -351,11 +355,10 @@ def _solved(
         passes if fit is None else fit.passes_of_fit,
         seconds,
         seconds if fit is None else fit.seconds_of_fit,
-        "pcg" if compressed is None else "dual pcg",
+        "dual pcg",
         spent,
     )
     optimum = IterativeOptimum(problem, mu, solution.delta, certificate, factors)
     optimum.jacobian, optimum.coefficients = jacobian, solution.coefficients
-    if compressed is not None:
-        optimum.compressed = compressed
+    optimum.solving_rows = rows
     return optimum

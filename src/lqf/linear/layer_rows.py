@@ -181,8 +181,13 @@ class FactoredRows:
         return (total.flatten(0, 1).T @ self.inputs.double().flatten(0, 1)).reshape(-1)
 
 
-def better_factored(classes: int, positions: int, outputs: int, inputs: int) -> bool:
-    """Whether products of rows in factors cost less than those of formed rows.
+def formed_work(classes: int, size: int) -> int:
+    """Multiplications in the product of two samples' formed rows of p entries."""
+    return classes**2 * size
+
+
+def factored_work(classes: int, positions: int, outputs: int, inputs: int) -> int:
+    """The same in factors, with what a product in factors costs beside its arithmetic.
 
     Args:
         classes: C.
@@ -190,8 +195,7 @@ def better_factored(classes: int, positions: int, outputs: int, inputs: int) -> 
         outputs: o.
         inputs: d.
     """
-    formed = classes**2 * outputs * inputs
     if positions == 1:
-        return classes**2 * (outputs + _OVERHEAD // 4) + inputs < formed
+        return classes**2 * (outputs + _OVERHEAD // 4) + inputs
     width = classes * positions * outputs
-    return width * (classes + positions + _OVERHEAD) + positions**2 * inputs < formed
+    return width * (classes + positions + _OVERHEAD) + positions**2 * inputs

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lqf.linear.layer_rows import FactoredRows, FormedRows, LayerRows, better_factored
+from lqf.linear.layer_rows import (
+    FactoredRows,
+    FormedRows,
+    LayerRows,
+    factored_work,
+    formed_work,
+)
 from lqf.linear.linearized import Linearized
 from lqf.linear.per_sample import (
     Records,
@@ -39,6 +45,7 @@ class _Place:
         spans: its parameters' places in δ, the weight's before the bias's.
         weight: whether its weight is trained.
         bias: whether its bias is.
+        work: multiplications in the product of two samples' rows.
         outputs: o, where the bias is a further column of the weight, o × (d + 1); else 0.
         factored: whether its rows are held in factors.
     """
@@ -47,6 +54,7 @@ class _Place:
     spans: tuple[slice, ...]
     weight: bool
     bias: bool
+    work: int
     outputs: int = 0
     factored: bool = False
 
@@ -65,6 +73,7 @@ class RowPlan:
 
     Attributes:
         numbers: entries that are held of each sample.
+        work: multiplications in the product of two samples' rows.
     """
 
     def __init__(self, linearized: Linearized, images: Tensor) -> None:
@@ -80,23 +89,30 @@ class RowPlan:
             outputs, records = recorded(call, layers or {})
         self.classes = outputs.shape[1]
         self.layers: dict[str, nn.Module] = {}
-        self.places = [_Place("", (slice(0, layout.size),), True, True)]
+        self.places = [
+            _Place("", (slice(0, layout.size),), True, True, formed_work(self.classes, layout.size))
+        ]
         if layers is not None and records is not None:
             self.layers = layers
             self.places = [self._place(path, layer, records) for path, layer in layers.items()]
         rooms = [self._rooms(place, 1, records) for place in self.places]
+        self.work = sum(place.work for place in self.places)
         self.numbers = sum(math.prod(shape) for room in rooms for shape in room)
 
     def _place(self, path: str, layer: nn.Module, records: Records) -> _Place:
         names = [f"{path}.{kind}" if path else kind for kind in ("weight", "bias")]
         weight, bias = (name in self._spans for name in names)
         spans = tuple(self._spans[name] for name in names if name in self._spans)
-        formed = _Place(path, spans, weight, bias)
+        size = sum(span.stop - span.start for span in spans)
+        formed = _Place(path, spans, weight, bias, formed_work(self.classes, size))
         if isinstance(layer, nn.BatchNorm2d) or not weight:
             return formed
         _, S, d = multiplied(layer, records[path][0]).shape
-        factored = better_factored(self.classes, S, formed.size // (d + bias), d)
-        return replace(formed, outputs=formed.size // (d + bias), factored=factored)
+        o = formed.size // (d + bias)
+        work = factored_work(self.classes, S, o, d + bias)
+        if work < formed.work:
+            return replace(formed, outputs=o, factored=True, work=work)
+        return replace(formed, outputs=o)
 
     def _rooms(self, place: _Place, count: int, records: Records | None) -> list[tuple[int, ...]]:
         """Shapes of what is held of one layer for some samples."""

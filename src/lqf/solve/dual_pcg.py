@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from lqf.curvature.moments import second_moment
 from lqf.linear.jacobian import Jacobian
 from lqf.solve.pcg import OnPass, _check, _half_mean_square, _inner, _norm
 from lqf.solve.protocol import Diverged, Progress, Resume, Snapshot, Solution
@@ -22,6 +23,8 @@ _LOG = logging.getLogger(__name__)
 
 # Entries of the rows that are taken to float64 at a time.
 _CHUNK = 1 << 24
+# Coordinates in one product in the rows' own precision.
+_COLUMNS = 512
 
 
 class DualPrecondition(Protocol):
@@ -36,10 +39,27 @@ class DualPrecondition(Protocol):
         ...
 
 
+def kernel_of_rows(rows: Tensor) -> Tensor:
+    """``J̃ J̃ᵀ`` with sums in float64.
+
+    Args:
+        rows: J̃, N × C × k.
+
+    Returns:
+        NC × NC, float64.
+    """
+    flat = rows.flatten(0, 1)
+    total = flat.new_zeros(len(flat), len(flat), dtype=torch.float64)
+    for part in flat.split(_COLUMNS, 1):
+        total += second_moment(part[None])[0]
+    return total
+
+
 class KernelPreconditioner:
     """``(J̃ J̃ᵀ + (τ + μ) I)⁻¹`` from rows J̃ in k coordinates, and what they leave out.
 
-    One Cholesky factorisation of size k in float64; an application reads J̃ twice.
+    One Cholesky factorisation in float64, of size NC where there are fewer rows than coordinates
+    (an application is then a triangular solve), else of size k (an application reads J̃ twice).
 
     Args:
         rows: J̃, N × C × k: `lqf.curvature.Coordinates.rows`.
@@ -47,12 +67,20 @@ class KernelPreconditioner:
         missing: τ ≥ 0, the mean of ``‖J_ic‖²`` outside the coordinates; part of it is added to
             the diagonal, since what is left out belongs to each row by itself, mostly.
         share: the part.
+        gram: ``J̃ J̃ᵀ``, NC × NC, float64, if it is known; used where NC ≤ k.
 
     Raises:
         ValueError: if μ is not positive, or a row is not finite.
     """
 
-    def __init__(self, rows: Tensor, mu: float, missing: float = 0.0, share: float = 0.3) -> None:
+    def __init__(
+        self,
+        rows: Tensor,
+        mu: float,
+        missing: float = 0.0,
+        share: float = 0.3,
+        gram: Tensor | None = None,
+    ) -> None:
         if not 0 < mu < math.inf or not 0 <= missing < math.inf:
             raise ValueError(
                 f"mu is {mu!r} and missing is {missing!r}; the ridge constant must be a finite "
@@ -61,17 +89,27 @@ class KernelPreconditioner:
         self._rows = rows.flatten(0, 1)
         self._shift = mu + share * missing
         self._missing = missing
-        size = self._rows.shape[1]
-        normal = self._shift * torch.eye(size, dtype=torch.float64, device=rows.device)
-        for part in self._parts():
-            wide = part.double()
-            normal.addmm_(wide.T, wide)
+        count, size = self._rows.shape
+        self._gram: Tensor | None = None
+        if count <= size:
+            self._gram = kernel_of_rows(rows) if gram is None else gram
+            normal = self._gram.clone()
+        else:
+            normal = rows.new_zeros(size, size, dtype=torch.float64)
+            for part in self._parts():
+                wide = part.double()
+                normal.addmm_(wide.T, wide)
         if not bool(torch.isfinite(normal).all()):
             raise ValueError("rows contains NaN or infinite entries; check the network's outputs.")
+        normal.diagonal().add_(self._shift)
         self._factor = torch.linalg.cholesky(normal)
 
     def apply(self, vector: Tensor) -> Tensor:
-        """Return M⁻¹·vector (Woodbury), N × C or k × N × C."""
+        """Return M⁻¹·vector (Woodbury where NC > k), N × C or k × N × C."""
+        if self._gram is not None:
+            columns = vector.double().reshape(-1, len(self._rows)).T
+            solved = torch.cholesky_solve(columns, self._factor)
+            return solved.T.reshape(vector.shape).to(vector)
         if vector.dim() == 3:
             return self._apply_to_many(vector)
         flat = vector.reshape(-1).double()
@@ -103,7 +141,38 @@ class KernelPreconditioner:
     def pulled_norm(self, vector: Tensor) -> float:
         """Return ``√(‖J̃ᵀ v‖² + τ ‖v‖²)``, about ``‖Jᵀ v‖``."""
         flat = vector.reshape(-1).double()
-        return math.hypot(_norm(self._pull(flat)), self._missing**0.5 * _norm(flat))
+        if self._gram is not None:
+            pulled = max(0.0, float(flat @ (self._gram @ flat))) ** 0.5
+        else:
+            pulled = _norm(self._pull(flat))
+        return math.hypot(pulled, self._missing**0.5 * _norm(flat))
+
+
+class SharedKernelPreconditioner:
+    """``(k̃ ⊗ I_C + (τ + μ) I)⁻¹`` with the mean kernel k̃ (N × N) of a few combinations of outputs.
+
+    The kernels of two outputs of a network with a random head differ little, and what one output
+    does to another is smaller; so a few backward passes serve any number of outputs.
+
+    Args:
+        rows: the rows of m orthonormal combinations of outputs, N × m × k.
+        mu: μ > 0.
+        missing: τ, as in `KernelPreconditioner`.
+    """
+
+    def __init__(self, rows: Tensor, mu: float, missing: float = 0.0) -> None:
+        mean = (rows / rows.shape[1] ** 0.5).flatten(1)
+        self._one = KernelPreconditioner(mean[:, None], mu, missing)
+
+    def apply(self, vector: Tensor) -> Tensor:
+        """Return M⁻¹·vector, N × C or k × N × C."""
+        columns = vector.transpose(-1, -2)
+        solved = self._one.apply(columns.reshape(-1, columns.shape[-1], 1))
+        return solved.reshape(columns.shape).transpose(-1, -2).contiguous()
+
+    def pulled_norm(self, vector: Tensor) -> float:
+        """Return an estimate of ``‖Jᵀ vector‖``."""
+        return math.hypot(*(self._one.pulled_norm(column) for column in vector.T))
 
 
 def solve_dual_pcg(

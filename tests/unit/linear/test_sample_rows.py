@@ -1,5 +1,7 @@
 """Rows of J held layer by layer, in factors or formed, against the dense Jacobian in float64."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -40,7 +42,8 @@ def images(n: int, size: int = 9) -> torch.Tensor:
 @pytest.fixture(params=["factored", "formed", "chosen"])
 def form(request, monkeypatch):
     if request.param != "chosen":
-        monkeypatch.setattr(sample_rows, "better_factored", lambda *_: request.param == "factored")
+        work = -1 if request.param == "factored" else math.inf
+        monkeypatch.setattr(sample_rows, "factored_work", lambda *_: work)
     return request.param
 
 
