@@ -2,7 +2,7 @@ import json
 
 import pytest
 import torch
-from benchmarks import cells, convergence, ranks, real, realbench
+from benchmarks import cells, compute, convergence, ranks, real, realbench
 from benchmarks.run import main, run
 from fake_realbench import make
 from torch import nn
@@ -82,10 +82,21 @@ def test_costs_of_both_are_told_beside_their_errors(world):
     rows, text = results(run("compute", world, 1, small=True))
 
     for row in rows:
-        assert all(row["lqf"][way]["cpu_s"] > 0 for way in ("loo", "fixed"))
+        for way in ("loo", "fixed"):
+            found = row["lqf"][way]
+            assert found["cpu_s"] == pytest.approx(sum(found["parts"].values()))
+            assert all(found["parts"][part] > 0 for part in ("rows", "kernel", "solve", "rest"))
         assert row["nlft"]["passes"] == 4 * 2
         assert row["nlft_longer"]["cpu_s"] > row["nlft"]["cpu_s"]
     assert "Median of the ratios of seconds" in text
+    assert text.count("| cub_25 |") == 4 + 2
+
+
+def test_timing_a_fit_changes_nothing_that_stays():
+    before = [getattr(owner, key) for _, owner, key in compute.PARTS]
+    with pytest.raises(KeyError), compute.profiled():
+        raise KeyError("inside")
+    assert [getattr(owner, key) for _, owner, key in compute.PARTS] == before
 
 
 def test_ranks_are_compared_with_the_exact_ones(world):
