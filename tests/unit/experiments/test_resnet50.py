@@ -1,7 +1,7 @@
 """The paper's network at the paper's size: one step of every method, and the expansion at w0.
 
-ResNet-50 at 224 pixels, a batch of eight. Five methods run always; the other three, another CPU
-minute, where LQF_FULL_SIZE is set, as in a check of its own in `.ci/run`. What one step does not
+ResNet-50 at 224 pixels, a batch of eight. Five methods run always; the other three, 85 CPU
+seconds more, where LQF_FULL_SIZE is set, as in a check of its own in `.ci/run`. What one step does not
 need is left out: the learning rate is given, where the workflow finds it by ten passes over the
 data, and the curvature is that of two of the images (online learning lends it in the same way).
 """
@@ -23,7 +23,7 @@ from lqf.networks import Classifier, build, recalibrate_batch_norm
 
 BATCH, CLASSES, FEW = 8, 2, 2
 LONG = pytest.mark.skipif(
-    not os.environ.get("LQF_FULL_SIZE"), reason="another CPU minute: set LQF_FULL_SIZE"
+    not os.environ.get("LQF_FULL_SIZE"), reason="85 CPU seconds: set LQF_FULL_SIZE"
 )
 SGD = Point(weight_decay=1e-4, rate=1e-4, batch=BATCH, epochs=1, momentum=0.9, batch_norm="train")
 POINTS = {
