@@ -62,9 +62,9 @@ def grid(method: str, epochs: dict[str, int]) -> list[Point]:
             for decay in (1e-4, 1e-5)
         ]
     if method == "gaf":
-        return [replace(_SGD, rate=rate, epochs=epochs["gaf"]) for rate in (0.01, 0.03, 0.1, 0.3)]
+        return [replace(_SGD, rate=rate, epochs=epochs["gaf"]) for rate in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)]
     if method == "fc":
-        rates = (0.01, 0.1, 1.0, 10.0)
+        rates = (0.01, 0.1, 1.0, 10.0, 100.0)
         return [replace(_SGD, rate=rate, epochs=epochs["head"]) for rate in rates]
     if method in ("lqf", "lqf_fc"):
         many = epochs["lqf" if method == "lqf" else "head"]
@@ -304,7 +304,7 @@ def markdown(result: dict[str, Any]) -> str:
             f"rates, weight decays, epochs and ridge by each seed, of the {KEPT} best points of seed "
             "0, which searches the whole grid. NLFT: the paper's 2 × 2 grid, "
             f"{EPOCHS['nlft']} epochs; then rate 0.003, between the paper's, for three times as many; "
-            "and frozen batch norm where there is batch norm. FC and GaF four rates, LQF and LQF-FC "
+            "and frozen batch norm where there is batch norm. GaF six rates, FC five, LQF and LQF-FC "
             "two (in units of 1/λ_max of the preconditioned Hessian), exact LQF four ridges "
             "(conjugate gradients in the dual, to a relative residual of 1e-3)."
         ),
