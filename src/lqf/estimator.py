@@ -41,11 +41,11 @@ from lqf.solve import RidgeChoice
 class LQF(BaseEstimator):
     """Linear Quadratic Fine-Tuning of an image classifier.
 
-    Small problems (N·C ≤ 4096 rows of J within 1 GiB) are solved directly in the dual, and every
-    question about samples is answered exactly.  Larger ones are solved by conjugate gradients to a
-    stated residual, preconditioned by J in a few thousand coordinates (by Kronecker factors alone
-    beyond 32 classes); their scores are approximations, and say so in the log
-    and in `exact_`.
+    Small problems (N·C ≤ 4096 rows of J within 1 GiB, where late layers take less as inputs and
+    gradients) are solved directly in the dual, and every question about samples is answered exactly.
+    Larger ones are solved by conjugate gradients in the dual to a stated residual, preconditioned by
+    J in a few thousand coordinates (beyond 32 classes by those of a few combinations of the outputs
+    first); their scores are approximations, and say so in the log and in `exact_`.
 
     >>> model = LQF("resnet18", classes=37).fit((images, labels))  # doctest: +SKIP
     >>> print(model.certificate_)  # doctest: +SKIP

@@ -22,7 +22,8 @@ class Certificate:
     """The evidence that a solution is the optimum.
 
     Args:
-        residual: ``‖(G + wd I)δ − JᵀR/N‖ / ‖JᵀR/N‖`` with wd = μ/N, computed anew from δ.
+        residual: ``‖(G + wd I)δ − JᵀR/N‖ / ‖JᵀR/N‖`` with wd = μ/N, computed anew from δ.  δ is no
+            further from the optimum than ``residual · ‖JᵀR‖/μ``.
         tolerance: what was asked for.
         met: whether the residual is within it.
         passes: passes over the training samples; Jδ and Jᵀr cost half a pass each.
@@ -30,7 +31,7 @@ class Certificate:
             ``passes`` unless samples were forgotten or added since.
         seconds: wall time.
         seconds_of_fit: wall time of the fit from scratch.
-        solver: ``dual`` (direct, exact to rounding), ``dual pcg`` or ``pcg``.
+        solver: ``dual`` (direct, exact to rounding) or ``dual pcg``.
         passes_of_ridge: those of ``passes`` in which μ was chosen or the preconditioner made.
     """
 
