@@ -62,7 +62,10 @@ def grid(method: str, epochs: dict[str, int]) -> list[Point]:
             for decay in (1e-4, 1e-5)
         ]
     if method == "gaf":
-        return [replace(_SGD, rate=rate, epochs=epochs["gaf"]) for rate in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)]
+        return [
+            replace(_SGD, rate=rate, epochs=epochs["gaf"])
+            for rate in (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+        ]
     if method == "fc":
         rates = (0.01, 0.1, 1.0, 10.0, 100.0)
         return [replace(_SGD, rate=rate, epochs=epochs["head"]) for rate in rates]
