@@ -62,7 +62,7 @@ class LQF(BaseEstimator):
         pooling: ``average`` (the network's own) or ``covariance`` (LQF §4.2; networks that average a map).
         target_scale: α.
         ridge: μ > 0, or how to choose it: ``loo`` (leave-one-out) or ``gcv`` (generalised
-            cross-validation, which also stands for ``loo`` in problems solved iteratively).
+            cross-validation); large problems take the compressed rows of J for it.
         tolerance: relative residual at which the solution is accepted.
         max_passes: budget of the iterative solver, in passes over the data; includes those in which
             μ is chosen.
