@@ -37,7 +37,7 @@ RIDGE = 1e-4
 LONG, SHORT = 30, 16
 COORDINATES = 4096
 SHOWN = (1, 2, 3, 4, 6, 8, 12, 16)
-RATES = {"kfac_sgd": (0.1, 0.3, 1.0), "sgd": (0.003, 0.01, 0.03)}
+RATES = {"kfac_sgd": (0.1, 0.3, 1.0), "sgd": (0.01, 0.03, 0.1)}
 NAMES = {
     "dual": "conjugate gradients in the dual, 4,096 coordinates",
     "pcg": "conjugate gradients, EKFAC",
