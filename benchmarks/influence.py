@@ -40,7 +40,7 @@ ROUNDS = 3
 SEEN = 256
 # Combinations of outputs of an image, of its C, in the cheaper way.
 FEW = 4
-COORDINATES, BATCH, TOLERANCE, PASSES = 2048, 50, 1e-2, 40
+COORDINATES, BATCH, TOLERANCE, PASSES = 2048, 50, 1e-3, 40
 # Training images at once in kronfluence, which is the faster for it.
 THEIR_BATCH = 250
 KINDS = ("wall", "cpu")
@@ -235,7 +235,7 @@ def _case(case: Case, rounds: int) -> dict[str, Any]:
 
     seen = images[torch.randperm(len(images))[:SEEN]]
     factors, made = timed(partial(kronecker_factors, network, seen, probes=1, batch=BATCH))
-    coordinates, chosen = timed(partial(Coordinates, factors, COORDINATES))
+    coordinates, chosen = timed(partial(Coordinates, factors, COORDINATES, rest="dropped"))
     shared = {
         f"Kronecker factors of {len(seen)} training images": made,
         "eigenbases and coordinates": chosen,
@@ -247,7 +247,7 @@ def _case(case: Case, rounds: int) -> dict[str, Any]:
         jacobian,
         target,
         mu / len(images),
-        preconditioner=KernelPreconditioner(train, mu),
+        preconditioner=KernelPreconditioner(train, mu, coordinates.missing / case.outputs),
         tolerance=TOLERANCE,
         max_passes=PASSES,
     )
@@ -261,7 +261,9 @@ def _case(case: Case, rounds: int) -> dict[str, Any]:
             combined, own = residual_probes(residuals, min(FEW, case.outputs))
             train, walked = timed(partial(rows, images, probes=combined))
             steps["few"] = {"rows of the training images": walked}
-        ridge, steps[way]["normal matrix and its root"] = timed(partial(CompressedRidge, train, mu))
+        missing = coordinates.missing / train.shape[1]
+        make = partial(CompressedRidge, train, mu, missing)
+        ridge, steps[way]["normal matrix and its root"] = timed(make)
         for M in case.evaluated:
             probes = "all" if way == "all" else min(FEW, case.outputs)
             asked, walked = timed(partial(rows, others[:M], probes=probes))
@@ -312,12 +314,13 @@ def _exact(
     exact = functional_sample_information(gram, cross, target, mu)
     residuals = DualRidge(gram, target, mu).residuals()
     factors = kronecker_factors(network, images, probes=1, batch=BATCH)
-    coordinates = Coordinates(factors, COORDINATES)
+    coordinates = Coordinates(factors, COORDINATES, rest="dropped")
     count = min(FEW, case.outputs)
     combined, own = residual_probes(residuals, count)
     found = {"N": float(N), "residual": _alike(residuals.square().sum(1), exact)}
     for way, train, asked, r in (("all", "all", "all", residuals), ("few", combined, count, own)):
-        ridge = CompressedRidge(coordinates.rows(network, images, probes=train, batch=BATCH), mu)
+        held = coordinates.rows(network, images, probes=train, batch=BATCH)
+        ridge = CompressedRidge(held, mu, coordinates.missing / held.shape[1])
         rows = coordinates.rows(network, others, probes=asked, batch=BATCH)
         found[way] = _alike(ridge.informativeness(rows, r), exact)
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -41,11 +41,15 @@ SETS = {
 }
 BYTES = 3_000_000_000
 COORDINATES = 2048
+# What becomes of the coordinates beyond the largest.
+RESTS: dict[str, Literal["dropped", "sampled"]] = {"largest": "dropped", "compressed": "sampled"}
 MEASURES = {
-    "fsi_compressed": "F-SI, 2,048 coordinates",
+    "fsi_largest": "F-SI, largest coordinates",
+    "fsi_compressed": "F-SI, sampled coordinates",
     "fsi_kfac": "F-SI, K-FAC",
     "fsi_eq8": "F-SI, eq. 8 as printed",
-    "loo_compressed": "LOO, 2,048 coordinates",
+    "loo_largest": "LOO, largest coordinates",
+    "loo_compressed": "LOO, sampled coordinates",
     "loo_kfac": "LOO, K-FAC",
     "residual": "LOO, training residual",
 }
@@ -77,14 +81,17 @@ def scores(
     factors = kronecker_factors(problem.network, images, problem.layout.names)
     eigenvalues = eigenvalue_correction(problem.network, images, factors)
     preconditioner = Preconditioner(factors, problem.layout, mu / len(images), eigenvalues)
-    coordinates = Coordinates(factors, COORDINATES, eigenvalues=eigenvalues)
-    compressed = CompressedRidge(coordinates.rows(problem.network, images), mu)
-    others = coordinates.rows(problem.network, task.val.images)
     left = residuals.to(problem.jacobian.base.dtype)
-    found = {
+    found = {}
+    for name, rest in RESTS.items():
+        coordinates = Coordinates(factors, COORDINATES, rest=rest, eigenvalues=eigenvalues)
+        missing = coordinates.missing / task.classes
+        compressed = CompressedRidge(coordinates.rows(problem.network, images), mu, missing)
+        others = coordinates.rows(problem.network, task.val.images)
+        found[f"fsi_{name}"] = compressed.informativeness(others, left)
+        found[f"loo_{name}"] = compressed.leave_one_out(left).square().sum(1)
+    found |= {
         "fsi_exact": functional_sample_information(gram, cross, target, mu),
-        "fsi_compressed": compressed.informativeness(others, left),
-        "loo_compressed": compressed.leave_one_out(left).square().sum(1),
         "fsi_kfac": fsi_kfac(problem.jacobian, preconditioner, left, problem.jacobian_of(task.val)),
         "fsi_eq8": fsi_eq8(gram, cross, target, mu),
         "loo_exact": leave_one_out_residuals(gram, target, mu).square().sum(1),
@@ -112,6 +119,7 @@ def measure(
                 sizes = Sizes(4, 3, 1) if small else SETS[dataset]
                 settings = {
                     "benchmark": "ranks",
+                    "coordinates": [COORDINATES, RESTS, "missing"],
                     "dataset": dataset,
                     "sizes": asdict(sizes),
                     "seed": seed,
@@ -154,8 +162,10 @@ def markdown(result: dict[str, Any]) -> str:
             f"{rows[0]['network']} with ImageNet weights at {real.RESOLUTION} pixels, leaky slope "
             f"{real.SLOPE} by swap, all parameters linearised, μ by exact leave-one-out. Exact scores come "
             "from the Gram matrix in float64; F-SI averages over the validation images, LOO is the squared "
-            "leave-one-out residual. *Coordinates* keep every row of J in the largest directions of the "
-            "Kronecker eigenbasis and a sample of the others. *K-FAC* takes the eigenvalue-corrected "
+            f"leave-one-out residual. *Coordinates* keep every row of J in {COORDINATES:,} directions of "
+            "the Kronecker eigenbasis: those of largest curvature, with the mean square of the others "
+            "on the diagonal of the kernel; or those and a sample of the others, which makes the kernel "
+            "right in expectation and each entry of it worse. *K-FAC* takes the eigenvalue-corrected "
             "factors, damping μ/N, for the inverse itself; factors are averages over the samples that "
             "compete with each other, and its ranks suffer. Eq. 8 has the exact inverse. The squared "
             f"training residual stands for no influence computation at all. Wanted: {TARGET}."
@@ -176,6 +186,15 @@ def markdown(result: dict[str, Any]) -> str:
                 ]
             )
         )
+    lines += ["", "Sum of the approximate scores over that of the exact ones:", ""]
+    shown = [name for name in MEASURES if name not in ("fsi_eq8", "residual")]
+    lines += [line(["data set", *(MEASURES[name] for name in shown)])]
+    lines += [line(["---"] * (1 + len(shown)))]
+    for row in rows:
+        total = {name: sum(values) for name, values in row["scores"].items()}
+        ratios = [total[name] / total[f"{name[:3]}_exact"] for name in shown]
+        cells = [f"{ratio:.2f}" for ratio in ratios]
+        lines.append(line([f"{row['dataset']}, seed {row['seed']}", *cells]))
     return "\n".join(lines) + "\n"
 
 
@@ -194,7 +213,7 @@ def plot(result: dict[str, Any], path: Path) -> None:
     for column, row in zip(panels.T, rows, strict=True):
         for axes, kind in zip(column, names, strict=True):
             exact = row["scores"][f"{kind}_exact"]
-            for way, title in (("kfac", "K-FAC"), ("compressed", "2,048 coordinates")):
+            for way, title in (("kfac", "K-FAC"), ("largest", "largest coordinates")):
                 rho = row["spearman"][f"{kind}_{way}"]
                 axes.plot(
                     exact,

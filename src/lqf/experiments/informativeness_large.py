@@ -127,15 +127,19 @@ class LargeModel:
         return jacobian.base + jacobian.forward(delta)
 
     @cached_property
-    def _rows(self) -> tuple[Tensor, Tensor]:
-        """Rows of J in few coordinates: of training samples, N × C × k, and validation, M × m × k."""
+    def _rows(self) -> tuple[Tensor, Tensor, float]:
+        """Rows of J in few coordinates: of training samples, N × C × k, and validation, M × m × k.
+
+        And the mean square of a training row in all others.
+        """
         place = self._target.device
         state = state_of("rows", (self._title, self._size))
         stored = state.load()
         if stored is not None:
-            return stored.tensors["train"].to(place), stored.tensors["val"].to(place)
+            train, val = (stored.tensors[name].to(place) for name in ("train", "val"))
+            return train, val, float(stored.numbers["missing"])
         factors, eigenvalues = self._problem.factors(self._damping)
-        few = Coordinates(factors, self._size, eigenvalues=eigenvalues, seed=self._seed)
+        few = Coordinates(factors, self._size, rest="dropped", eigenvalues=eigenvalues)
         network, task = self._problem.network, self._task
 
         def rows(split: Split, probes: ProbeCount) -> Tensor:
@@ -146,9 +150,10 @@ class LargeModel:
 
         train = rows(task.train, "all")
         val = rows(task.val, PROBES if task.classes > PROBES else "all")
+        missing = few.missing / task.classes
         if state.due(WORTH):
-            state.keep(Snapshot({"train": train, "val": val}, {}))
-        return train, val
+            state.keep(Snapshot({"train": train, "val": val}, {"missing": missing}))
+        return train, val, missing
 
     def ranking(self) -> Tensor:
         """F-SI of every training sample, N."""
@@ -160,7 +165,8 @@ class LargeModel:
 
     @cached_property
     def _ridge(self) -> CompressedRidge:
-        return CompressedRidge(self._rows[0], self.mu)
+        train, _, missing = self._rows
+        return CompressedRidge(train, self.mu, missing)
 
     @cached_property
     def _residuals(self) -> Tensor:
@@ -181,8 +187,8 @@ class LargeModel:
         delta = self._retrained(walk, number, kept)
         chosen = kept(number).to(self._target.device)
         residuals = self._target[chosen] - self._problem.jacobian.forward(delta, chosen)
-        train, val = self._rows
-        return CompressedRidge(train[chosen], self.mu).informativeness(val, residuals)
+        train, val, missing = self._rows
+        return CompressedRidge(train[chosen], self.mu, missing).informativeness(val, residuals)
 
     def error(self, walk: str, number: int, kept: Callable[[int], Tensor]) -> float:
         """Test error in % of the model trained on the samples in ``kept(number)``."""
@@ -205,7 +211,7 @@ class LargeModel:
                 _Subset(self._problem.jacobian, chosen),
                 self._target[chosen],
                 self.mu / len(chosen),
-                preconditioner=KernelPreconditioner(self._rows[0][chosen], self.mu),
+                preconditioner=KernelPreconditioner(self._rows[0][chosen], self.mu, self._rows[2]),
                 tolerance=self._point.tolerance,
                 max_passes=self._point.max_passes,
                 start=(left / self.mu)[chosen],  # at an optimum r = μa

@@ -107,6 +107,11 @@ class Compressed:
         other.__dict__.pop("gram", None)
         return other
 
+    @property
+    def missing(self) -> float:
+        """Mean square of a row in the coordinates that were dropped."""
+        return self._coordinates.missing / self.rows.shape[1]
+
     @cached_property
     def gram(self) -> Tensor | None:
         """The kernel of the rows, NC × NC, float64; None where NC is above k."""

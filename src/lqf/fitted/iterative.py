@@ -126,7 +126,7 @@ class IterativeOptimum:
 
     @cached_property
     def _ridge(self) -> CompressedRidge:
-        return CompressedRidge(self.compressed.rows, self.mu)
+        return CompressedRidge(self.compressed.rows, self.mu, self.compressed.missing)
 
     @cached_property
     def _few(self) -> tuple[Compressed, CompressedRidge, Tensor]:
@@ -134,7 +134,7 @@ class IterativeOptimum:
         count = min(COMBINATIONS, self.problem.classes)
         frame, own = residual_probes(self._residuals, count, self.problem.seed)
         compressed = Compressed(self.problem, self._held_factors(), combinations=frame)
-        return compressed, CompressedRidge(compressed.rows, self.mu), own
+        return compressed, CompressedRidge(compressed.rows, self.mu, compressed.missing), own
 
     def _held_factors(self) -> KroneckerFactors:
         if self._factors is None:

@@ -24,18 +24,25 @@ class CompressedRidge:
     Args:
         rows: J of the N training samples, N × C × k.
         mu: μ > 0 in ``Σ‖R_i − J_i δ‖² + μ‖δ‖²`` (sum over samples and outputs).
+        missing: mean square of a training row in the coordinates that are not there. Rows are taken
+            to be at right angles to each other in these, so that the kernel has its whole diagonal,
+            without which leverages are too small.
 
     Raises:
-        ValueError: if μ is not positive or a row is not finite.
+        ValueError: if μ is not positive, what is missing is negative, or a row is not finite.
     """
 
-    def __init__(self, rows: Tensor, mu: float) -> None:
+    def __init__(self, rows: Tensor, mu: float, missing: float = 0.0) -> None:
         if not 0 < mu < float("inf"):
             raise ValueError(f"mu is {mu!r}; the ridge constant must be a finite number > 0.")
+        if not 0 <= missing < float("inf"):
+            raise ValueError(f"missing is {missing!r}; a mean square must be a finite number >= 0.")
         self.samples, self.outputs, size = rows.shape
         self.mu = float(mu)
+        # In K + μI what is missing adds to μ; a = r/μ stays.
+        self._larger = self.mu + missing
         step = max(1, _CHUNK // (self.outputs * size))
-        normal = mu * torch.eye(size, dtype=torch.float64, device=rows.device)
+        normal = self._larger * torch.eye(size, dtype=torch.float64, device=rows.device)
         for part in rows.split(step):
             normal += second_moment(part.flatten(0, 1).double().T[None])[0]
         if not bool(torch.isfinite(normal).all()):
@@ -54,6 +61,8 @@ class CompressedRidge:
     def covariance(self, rows: Tensor) -> Tensor:
         """``J_t A⁻¹ J_tᵀ``: the uncertainty of outputs, in units of the noise variance.
 
+        What is missing of the samples asked about is not in it.
+
         Args:
             rows: J of the samples asked about, M × C × k.
 
@@ -65,7 +74,8 @@ class CompressedRidge:
 
     def leverage(self) -> Tensor:
         """``H_ii = J_i A⁻¹ J_iᵀ`` of the training samples, N × C × C, float64."""
-        return self.covariance(self._rows)
+        eye = torch.eye(self.outputs, dtype=torch.float64, device=self._rows.device)
+        return eye - self.mu / self._larger * (eye - self.covariance(self._rows))
 
     def leave_one_out(self, residuals: Tensor) -> Tensor:
         """``(I − H_ii)⁻¹ r_i``: each sample's residual under the model without it.
@@ -80,7 +90,7 @@ class CompressedRidge:
 
     def _left_out(self, residuals: Tensor) -> tuple[Tensor, Tensor]:
         """Leave-one-out residuals (N × C), and ``A⁻¹ J_iᵀ`` times them (N × k)."""
-        r = residuals.double()
+        r = residuals.double() * (self._larger / self.mu)
         eye = torch.eye(self.outputs, dtype=r.dtype, device=r.device)
         left_out, steps = [], []
         for rows, own in zip(self._rows.split(self._step), r.split(self._step), strict=True):

@@ -68,6 +68,23 @@ def test_with_all_coordinates_everything_is_exact(make) -> None:
     torch.testing.assert_close(ridge.covariance(test), expected)
 
 
+def test_what_is_missing_is_on_the_diagonal_of_the_kernel() -> None:
+    generator = torch.Generator().manual_seed(3)
+    rows, test = (torch.randn(n, C, 8, generator=generator, dtype=torch.float64) for n in (6, 4))
+    missing, target = 0.7, target_of(6)
+    flat, size = rows.flatten(0, 1), 6 * C
+    K = flat @ flat.T + missing * torch.eye(size, dtype=torch.float64)
+    cross = test.flatten(0, 1) @ flat.T
+    dual = DualRidge(K, target, MU)
+    ridge = CompressedRidge(rows, MU, missing)
+    r = dual.residuals()
+    torch.testing.assert_close(ridge.leverage(), dual.leverage())
+    torch.testing.assert_close(ridge.leave_one_out(r), dual.leave_one_out())
+    torch.testing.assert_close(ridge.influence(test, r), influence(dual, cross))
+    exact = functional_sample_information(K, cross, target, MU)
+    torch.testing.assert_close(ridge.informativeness(test, r), exact)
+
+
 def test_the_expected_kernel_is_the_kernel() -> None:
     network, x = conv_network(), images()
     factors = factors_of(network, x)
@@ -159,6 +176,7 @@ def test_a_part_of_the_parameters() -> None:
         (lambda f, rows: Coordinates(f, 0), "size is 0"),
         (lambda f, rows: Coordinates(f, 9, rest="kept"), "rest is 'kept'"),
         (lambda f, rows: CompressedRidge(rows, 0.0), "mu is 0.0"),
+        (lambda f, rows: CompressedRidge(rows, 1.0, -1.0), "missing is -1.0"),
         (lambda f, rows: residual_probes(torch.ones(4, C), 1), "count is 1"),
         (lambda f, rows: residual_probes(torch.ones(4, C), C + 1), f"count is {C + 1}"),
         (
