@@ -11,6 +11,7 @@ differentiation of that one function.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any, Self
@@ -133,6 +134,15 @@ def tangent_of(value: Any) -> Tensor | None:
     return value.pair()[1] if isinstance(value, Dual) else None
 
 
+@cache
+def load_forward_mode() -> None:
+    """Let torch load its rules, which tells users of a deprecation that is torch's own."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        with forward_ad.dual_level():
+            forward_ad.make_dual(torch.zeros(()), torch.zeros(()))
+
+
 def forward_mode(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Any function of pairs, by torch's forward mode; the graph of the tangents is dropped.
 
@@ -144,6 +154,7 @@ def forward_mode(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     Returns:
         What the function returns, with pairs for the tensors that depend on δ.
     """
+    load_forward_mode()
     inputs, structure = tree_flatten((args, kwargs))
     pairs = [value.pair() for value in inputs if isinstance(value, Dual)]
     tape.reads(*(primal for primal, _ in pairs))

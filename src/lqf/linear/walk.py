@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import jvp, vmap
 
 from lqf.linear import rules, rules_elementwise
-from lqf.linear.dual import Dual
+from lqf.linear.dual import Dual, load_forward_mode
 from lqf.linear.tape import Tape
 
 # Reading these modules registers their rules.
@@ -124,6 +124,7 @@ class Walk:
     def _whole(
         network: Network, weights: dict[str, Tensor], direction: dict[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
+        load_forward_mode()
         with torch.no_grad():
             fixed = {name: w.detach() for name, w in weights.items()}
             outputs, change = jvp(network, (fixed,), (direction,))[:2]
