@@ -13,7 +13,11 @@ ROOT = Path(__file__).parents[2]
 SNAKEFILE = f"""
 from pathlib import Path
 
+from lqf.data import published_reader
+
 CONFIG, SCALE = {{}}, "paper"
+CATALOGUE = Path(workflow.basedir) / "config" / "datasets.yaml"
+PUBLISHED = published_reader.read(CATALOGUE).datasets
 shell.prefix("set -euo pipefail; PATH={Path(sys.executable).parent}:$PATH; ")
 
 include: "{ROOT}/workflow/rules/download.smk"

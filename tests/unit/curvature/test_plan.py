@@ -100,6 +100,19 @@ def test_a_layer_that_changes_its_forward_linearly_is_seen():
         kronecker_factors(seeded(nn.Sequential(nn.Flatten(), Doubled(108, C))), images())
 
 
+class Centred(nn.Module):
+    """A convolution whose bias is taken out again."""
+
+    def forward(self, x):
+        return (x - x.mean((2, 3), keepdim=True)).square().mean((2, 3))
+
+
+def test_a_bias_whose_gradient_is_nothing_but_rounding_is_no_error():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), Centred(), nn.Linear(8, C))
+    assert set(kronecker_factors(network, torch.rand(4, 3, 9, 9)).blocks) == {"0", "2"}
+
+
 def test_one_dimensional_and_transposed_convolutions_get_diagonal_blocks():
     network = seeded(
         nn.Sequential(
