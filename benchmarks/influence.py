@@ -9,6 +9,7 @@ both. lqf's cost is told in passes, Jδ and Jᵀr of all training samples, which
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -274,7 +275,10 @@ def _case(case: Case, rounds: int) -> dict[str, Any]:
     # Both on the images that kronfluence is asked about.
     queried = others[: case.queried]
     there = ridge.informativeness(rows(queried), own)
-    theirs, effects = pairwise(network, images, residuals, queried, mu / len(images), THEIR_BATCH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations in libraries are theirs
+        damping = mu / len(images)
+        theirs, effects = pairwise(network, images, residuals, queried, damping, THEIR_BATCH)
     return {
         "case": f"{case.network}@{case.resolution}, N = {case.samples}, C = {case.outputs}, "
         f"P = {linearized.layout.size:,}",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
@@ -53,20 +52,6 @@ def pairwise(
         Seconds of the ``factors`` and of the ``scores``; and the mean over images of the squared
         scores, summed over outputs, N, in the units of F-SI.
     """
-    with warnings.catch_warnings():
-        # Deprecations in libraries are theirs.
-        warnings.simplefilter("ignore")
-        return _pairwise(network, images, residuals, asked, damping, batch)
-
-
-def _pairwise(
-    network: nn.Module,
-    images: Tensor,
-    residuals: Tensor,
-    asked: Tensor,
-    damping: float,
-    batch: int,
-) -> tuple[dict[str, Times], Tensor]:
     from kronfluence.analyzer import Analyzer, prepare_model
     from kronfluence.arguments import FactorArguments, ScoreArguments
     from kronfluence.task import Task

@@ -174,7 +174,7 @@ class Linearized:
             ValueError: if ``cotangent`` does not have the shape of the outputs.
         """
         if kept is not None:
-            if kept.outputs is None:
+            if kept.outputs is None and kept.refusal is None:
                 self._at(images, torch.zeros(self.layout.size).to(cotangent), kept)
             if kept.outputs is not None:
                 return self._pulled(kept.outputs, cotangent, kept.leaves, out, keep=True)

@@ -44,6 +44,17 @@ def target_of(samples: int, seed: int = 5):
     return 5 * torch.randn(samples, C, generator=generator, dtype=torch.float64)
 
 
+def assert_as_the_dual(ridge, test, K, cross, target) -> None:
+    """Every answer is that of the kernel."""
+    dual = DualRidge(K, target, MU)
+    r = dual.residuals()
+    torch.testing.assert_close(ridge.leverage(), dual.leverage())
+    torch.testing.assert_close(ridge.leave_one_out(r), dual.leave_one_out())
+    torch.testing.assert_close(ridge.influence(test, r), influence(dual, cross))
+    exact = functional_sample_information(K, cross, target, MU)
+    torch.testing.assert_close(ridge.informativeness(test, r), exact)
+
+
 @pytest.mark.parametrize("make", NETWORKS)
 def test_with_all_coordinates_everything_is_exact(make) -> None:
     network, x, others = make(), images(), images(3, samples=4)
@@ -55,14 +66,8 @@ def test_with_all_coordinates_everything_is_exact(make) -> None:
     K, cross = J.flatten(0, 1) @ J.flatten(0, 1).T, Jt.flatten(0, 1) @ J.flatten(0, 1).T
     torch.testing.assert_close(rows.flatten(0, 1) @ rows.flatten(0, 1).T, K)
     target = target_of(len(x))
-    dual = DualRidge(K, target, MU)
     ridge = CompressedRidge(rows, MU)
-    r = dual.residuals()
-    torch.testing.assert_close(ridge.leverage(), dual.leverage())
-    torch.testing.assert_close(ridge.leave_one_out(r), dual.leave_one_out())
-    torch.testing.assert_close(ridge.influence(test, r), influence(dual, cross))
-    exact = functional_sample_information(K, cross, target, MU)
-    torch.testing.assert_close(ridge.informativeness(test, r), exact)
+    assert_as_the_dual(ridge, test, K, cross, target)
     A = J.flatten(0, 1).T @ J.flatten(0, 1) + MU * torch.eye(linearized.layout.size)
     expected = Jt @ torch.linalg.solve(A, Jt.flatten(0, 1).T).T.reshape(Jt.shape).mT
     torch.testing.assert_close(ridge.covariance(test), expected)
@@ -75,14 +80,7 @@ def test_what_is_missing_is_on_the_diagonal_of_the_kernel() -> None:
     flat, size = rows.flatten(0, 1), 6 * C
     K = flat @ flat.T + missing * torch.eye(size, dtype=torch.float64)
     cross = test.flatten(0, 1) @ flat.T
-    dual = DualRidge(K, target, MU)
-    ridge = CompressedRidge(rows, MU, missing)
-    r = dual.residuals()
-    torch.testing.assert_close(ridge.leverage(), dual.leverage())
-    torch.testing.assert_close(ridge.leave_one_out(r), dual.leave_one_out())
-    torch.testing.assert_close(ridge.influence(test, r), influence(dual, cross))
-    exact = functional_sample_information(K, cross, target, MU)
-    torch.testing.assert_close(ridge.informativeness(test, r), exact)
+    assert_as_the_dual(CompressedRidge(rows, MU, missing), test, K, cross, target)
 
 
 def test_the_expected_kernel_is_the_kernel() -> None:
