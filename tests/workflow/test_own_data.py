@@ -17,7 +17,6 @@ from lqf import config
 
 ROOT = Path(__file__).parents[2]
 OWN = ROOT / "config/own-data.yaml"
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
 REAL = Path(os.environ.get("LQF_REALBENCH", ROOT.parent / "shared" / "realbench"))
 WEIGHTS = REAL / "weights" / "imagenet_squeezenet1_1.safetensors"
 
@@ -60,10 +59,10 @@ def test_example_is_accepted_once_its_folder_exists(
     monkeypatch.chdir(tmp_path)
     example = config.load(ROOT / "config/config.yaml", OWN)
     with pytest.raises(config.ConfigError, match=r"'own.mine' cannot be used: .*no folder images"):
-        config.resolve(example, SCHEMA)
+        config.resolve(example)
     images(tmp_path / "images")
 
-    assert set(config.resolve(example, SCHEMA)["experiments"]) == {"comparison"}
+    assert set(config.resolve(example)["experiments"]) == {"comparison"}
 
 
 def test_plan_follows_the_images(tmp_path: Path) -> None:
@@ -101,7 +100,7 @@ def test_what_is_wrong_is_one_sentence_before_any_job(
     changed = config.merge(config.load(ROOT / "config/config.yaml", OWN), {"own": {"mine": own}})
 
     with pytest.raises(config.ConfigError) as caught:
-        config.resolve(changed, SCHEMA)
+        config.resolve(changed)
 
     message = str(caught.value)
     assert all(part in message for part in parts), message
@@ -118,7 +117,7 @@ def test_more_images_than_there_are_is_refused(
     with pytest.raises(
         config.ConfigError, match=r"'mine' .* has only 7 training images of a class"
     ):
-        config.resolve(changed, SCHEMA)
+        config.resolve(changed)
 
 
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="../shared/realbench is not there")

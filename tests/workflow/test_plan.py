@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from lqf import config
 from lqf.report import artefacts
@@ -18,7 +17,6 @@ from lqf.report import artefacts
 ROOT = Path(__file__).parents[2]
 PAPER = ROOT / "config/config.yaml"
 DEMO = str(ROOT / "config/demo.yaml")
-SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text("utf-8"))
 Run = Callable[..., subprocess.CompletedProcess[str]]
 TRAINING = {"backbone", "train", "elr", "kshot", "online", "informativeness", "spectrum"}
 
@@ -60,7 +58,7 @@ def results(folder: Path, scale: str, experiments: list[str]) -> list[Path]:
 def test_demo_plans_every_job_once(snakemake: Run) -> None:
     done = snakemake("-n", "--configfile", DEMO)
 
-    resolved = config.resolve(config.load(PAPER, DEMO), SCHEMA)
+    resolved = config.resolve(config.load(PAPER, DEMO))
     experiments = resolved["experiments"]
     tables = len(artefacts.select(experiments, "table"))
     assert done.returncode == 0, done.stdout

@@ -3,22 +3,19 @@ import os
 import shlex
 import sys
 
-import yaml
 from snakemake.exceptions import WorkflowError
 
 from lqf import backbones
 from lqf import config as settings
+from lqf.config_keys import IMPLIED
 from lqf.data import own, prepared, published_reader
 from lqf.report import artefacts
 
-SCHEMA = Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
 CATALOGUE = Path(workflow.basedir) / "config" / "datasets.yaml"
 PUBLISHED = published_reader.read(CATALOGUE).datasets
 
 try:
-    CONFIG = settings.resolve(
-        config, yaml.safe_load(SCHEMA.read_text(encoding="utf-8")), PUBLISHED
-    )
+    CONFIG = settings.resolve(config, PUBLISHED)
 except settings.ConfigError as problem:
     raise WorkflowError(str(problem)) from None
 

@@ -6,7 +6,7 @@ rule informativeness:
     input:
         unpack(
             lambda wildcards: training_files(
-                wildcards.dataset, settings.IMPLIED["informativeness"]
+                wildcards.dataset, IMPLIED["informativeness"]
             )
         ),
     output:
@@ -23,7 +23,7 @@ rule informativeness:
         data=lambda wildcards, input: Path(input.images).parent,
         settings=lambda wildcards: settings.job_settings(
             CONFIG,
-            method_name=settings.IMPLIED["informativeness"],
+            method_name=IMPLIED["informativeness"],
             experiment="informativeness",
         ),
     shell:

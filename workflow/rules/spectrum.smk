@@ -4,11 +4,7 @@
 # Take the spectrum at w0 and again after non-linear fine-tuning.
 rule spectrum:
     input:
-        unpack(
-            lambda wildcards: training_files(
-                wildcards.dataset, settings.IMPLIED["spectrum"]
-            )
-        ),
+        unpack(lambda wildcards: training_files(wildcards.dataset, IMPLIED["spectrum"])),
     output:
         spectrum=f"runs/{SCALE}/spectrum/{{dataset}}/{{seed}}/spectrum.csv",
     log:
@@ -21,7 +17,7 @@ rule spectrum:
     params:
         data=lambda wildcards, input: Path(input.images).parent,
         settings=lambda wildcards: settings.job_settings(
-            CONFIG, method_name=settings.IMPLIED["spectrum"], experiment="spectrum"
+            CONFIG, method_name=IMPLIED["spectrum"], experiment="spectrum"
         ),
     shell:
         "python -m lqf spectrum --dataset {wildcards.dataset} --seed {wildcards.seed}"

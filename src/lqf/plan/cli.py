@@ -58,10 +58,8 @@ def _plan(options: argparse.Namespace) -> None:
         if not separator:
             raise settings.ConfigError(f"--config {pair!r} is not of the form KEY=VALUE.")
         config[key] = yaml.safe_load(value)
-    schema = root / "workflow" / "schemas" / "config.schema.yaml"
     catalogue = read(path)
-    rules = yaml.safe_load(schema.read_text("utf-8"))
-    resolved = settings.resolve(config, rules, catalogue.datasets)
+    resolved = settings.resolve(config, catalogue.datasets)
     if options.speed <= 0:
         raise ValueError(f"--speed is {options.speed:g}: choose a number above 0.")
     times = options.times or root / "benchmarks" / "results" / "epoch.json"

@@ -7,6 +7,7 @@ from typing import Any
 
 from lqf import backbones
 from lqf import config as settings
+from lqf.config_keys import IMPLIED
 from lqf.report import artefacts
 
 OWN = ("elr", "kshot", "online")
@@ -54,7 +55,7 @@ def activations(config: Mapping[str, Any]) -> list[str]:
     points = settings.points(config)
     methods = {"lqf"} if config["backbone"]["pretrain"] else set()
     for name, section in config["experiments"].items():
-        methods |= {*section.get("methods", [settings.IMPLIED.get(name, "lqf")])}
+        methods |= {*section.get("methods", [IMPLIED.get(name, "lqf")])}
     return sorted({points[name].activation for name in methods})
 
 

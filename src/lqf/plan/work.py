@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lqf import config as settings
+from lqf.config_keys import IMPLIED
 from lqf.method import Method
 from lqf.plan.images import Images
 
@@ -112,7 +113,7 @@ def _jobs(
     for rule in ("spectrum", "informativeness"):
         section = experiments.get(rule)
         if section is not None and section["dataset"] in images:
-            name = settings.IMPLIED[rule]
+            name = IMPLIED[rule]
             here = all_of[section["dataset"]]
             for _ in section["seeds"]:
                 yield rule, name, _analysis(config, points[name], here, section)

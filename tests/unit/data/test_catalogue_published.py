@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from lqf import config
 from lqf.data.published import Published
 from lqf.data.published_reader import read
 from lqf.report import paper
@@ -35,7 +34,3 @@ def test_an_entry_is_found_in_the_papers_table(entry: Published) -> None:
 
 def test_every_data_set_of_the_paper_has_an_entry() -> None:
     assert {entry.paper for entry in ENTRIES} == set(paper.TABLE1)
-
-
-def test_the_configuration_may_name_every_entry() -> None:
-    assert {entry.name: entry.title for entry in ENTRIES} == config.PAPER

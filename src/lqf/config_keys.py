@@ -1,0 +1,287 @@
+"""Every key of the configuration: type, bounds, meaning; anything else is refused.
+
+``python -m lqf.config_keys > workflow/schemas/config.schema.yaml`` writes the same as a JSON schema,
+for editors. Read while a workflow is being planned, so it imports neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from lqf import method
+from lqf.config_sections import (
+    LEFT_OUT,
+    Backbone,
+    ComputeKeys,
+    Count,
+    Fraction,
+    MethodKeys,
+    Name,
+    Natural,
+    OwnKeys,
+    Positive,
+    Section,
+    Several,
+    Text,
+    Training,
+)
+
+_EMPTY: Any = {}
+
+IMPLIED = {"spectrum": "nlft", "informativeness": "lqf_exact"}
+"""What is trained by the experiments that name no method."""
+
+
+def _rising(values: list[int]) -> list[int]:
+    if values[0] != 0 or values != sorted(values):
+        raise PydanticCustomError("rising", "but must start at 0 and rise")
+    return values
+
+
+class Experiment(Section):
+    """What all experiments have."""
+
+    seeds: Several[Natural] = LEFT_OUT
+    """Seeds, one run each; left out, the top-level seeds are used."""
+
+
+class Sweep(Experiment):
+    """Methods on data sets, several seeds each."""
+
+    datasets: Several[str]
+    """Data sets to run on, out of those listed at the top."""
+    methods: Several[str]
+    """Methods to run."""
+
+
+class Elr(Sweep):
+    """The right of Figure 1, test error against the effective learning rate η/((1−m)b)."""
+
+    rates: Several[Positive]
+    """Learning rates to try."""
+    batches: Several[Count]
+    """Batch sizes b."""
+    epochs: Count
+    """Passes over the training images."""
+
+
+class Kshot(Sweep):
+    """Figure 4, few training images a class."""
+
+    shots: Several[Count]
+    """Training images of a class; both methods see the same draw."""
+
+
+class Single(Experiment):
+    """An experiment on one data set."""
+
+    dataset: str
+    """One of the data sets listed under datasets."""
+
+
+class Spectrum(Single):
+    """Figure 3, eigenvalues of the Gauss–Newton matrix at w0 and after non-linear fine-tuning."""
+
+    samples: Annotated[int, Field(ge=2)]
+    """Training images in the Gram matrix; its side is this times the classes."""
+    cutoff: Fraction
+    """Eigenvalues below this fraction of the largest are left out of the condition number."""
+
+
+class Online(Single):
+    """Figure 5, a task that arrives in steps, trained incrementally and from scratch."""
+
+    methods: Several[str]
+    """Methods to run."""
+    steps: Count
+    """Number of steps."""
+    per_step: Count
+    """Samples that arrive in a step."""
+    max_epochs: Count
+    """Epochs after which a step ends although the stop rule has not been met."""
+    stop_error: Annotated[float, Field(gt=0, le=100)]
+    """A step ends when the training error stays below this, in %."""
+    patience: Count
+    """Consecutive epochs that the training error has to stay below stop_error."""
+
+
+class Informativeness(Single):
+    """Figure 6, the most and least informative samples and what removing them does."""
+
+    shown: Count
+    """Samples shown at each end of the ranking."""
+    removals: Annotated[Several[Natural], Field(min_length=2), AfterValidator(_rising)]
+    """Numbers of removed training samples; 0 comes first and the numbers rise."""
+
+
+class Experiments(Section):
+    """What to run; an experiment that is absent or null is dropped with its tables and figures."""
+
+    comparison: Sweep | None = None
+    """Table 1 and the left of Figure 1."""
+    ablation: Sweep | None = None
+    """Figure 2, LQF with one or two of its choices put back, and with all three."""
+    fine_grained: Sweep | None = None
+    """Table 2, with covariance pooling."""
+    elr: Elr | None = None
+    spectrum: Spectrum | None = None
+    kshot: Kshot | None = None
+    online: Online | None = None
+    informativeness: Informativeness | None = None
+
+
+class Measure(Section):
+    """The number that is computed from the aggregated results, and its arguments."""
+
+    name: str
+    """Name of a measure in lqf.report.measures; it decides which of the other keys it needs."""
+    experiment: Literal["comparison", "ablation", "fine_grained"] = LEFT_OUT
+    """Experiment that is measured."""
+    method: str = LEFT_OUT
+    """Method that the claim is about."""
+    methods: Several[str] = LEFT_OUT
+    """Methods in the order that is claimed."""
+    reference: str = LEFT_OUT
+    """Method that it is compared with."""
+    against: Several[str] = LEFT_OUT
+    """Methods that it has to beat."""
+    other: str = LEFT_OUT
+    """Method or group of data sets whose value is subtracted."""
+    group: Literal["coarse", "fine"] = LEFT_OUT
+    """Group of data sets."""
+    points: float = LEFT_OUT
+    """Difference of errors that is allowed, in points."""
+    first: str = LEFT_OUT
+    """First of two ablations, removals or schedules."""
+    second: str = LEFT_OUT
+    """Second of two ablations, removals or schedules."""
+    both: str = LEFT_OUT
+    """Ablation that makes both changes."""
+    rank: Literal["own", "common"] = LEFT_OUT
+    """Whether each phase keeps its own number of eigenvalues, or both the same."""
+    at: str | int = LEFT_OUT
+    """Number of shots, or the smallest or largest that was run."""
+    removal: Literal["most", "least", "random"] = LEFT_OUT
+    """Which samples are removed."""
+    schedule: Literal["one_shot", "iterative"] = LEFT_OUT
+    """Whether scores are computed once or again on the way."""
+    score: Literal["fsi_eq8", "fsi_kfac", "leverage", "loo_error"] = LEFT_OUT
+    """Approximate score that is compared with the exact one."""
+
+
+class Rule(Section):
+    """Comparisons of value, low, high (a 95 % interval) and n; neither met is undecided."""
+
+    holds: str
+    """When the claim holds."""
+    fails: str
+    """When the claim fails."""
+
+
+class Claim(Section):
+    """A claim of the paper, with the measure and the rule that decide it."""
+
+    id: Name
+    """Short name, unique in the list."""
+    statement: Text
+    """The claim in our words."""
+    source: Text
+    """Where the paper says it."""
+    measure: Measure
+    rule: Rule
+
+
+class Keys(Section):
+    """Configuration of the LQF reproduction: one file describes one scale, overlays change it."""
+
+    scale: Name
+    """Name of the scale; names the folders runs/SCALE, results/SCALE and figures/SCALE."""
+    seeds: Several[Natural]
+    """Seeds of the head, the batches and the draws; every experiment uses them unless it names its own."""
+    seeds_together: bool = False
+    """Whether one job runs all seeds of a data set and method (saves the start of many short jobs) or one
+    seed (parallel, for long jobs)."""
+    image_size: Annotated[int, Field(ge=8)]
+    """Side of the square images that the network sees, in pixels."""
+    stored_size: Annotated[int, Field(ge=8)] | None = None
+    """Side of the prepared images, out of which image_size is cut; null is the same size."""
+    compute: ComputeKeys = _EMPTY
+    target_scale: Positive
+    """Factor α on the one-hot targets of the squared loss (LQF eq. 3)."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """What jobs compute on: auto takes a GPU of its own for each job where there is one, else the CPU; the
+    environment variable LQF_DEVICE goes before this key."""
+    checkpoint_seconds: Annotated[float, Field(ge=0)] = 600
+    """Seconds between two states of a job, of which a kill loses one interval at most; the environment
+    variable LQF_CHECKPOINT_SECONDS goes before this key."""
+    archives_folder: Text | None = None
+    """Folder for the archives of the paper's data sets, one folder each; null is ./archives. LQF_DATA names
+    further folders where archives may already be."""
+    data_folder: Text | None = None
+    """Folder that already holds prepared data sets as SCALE/NAME/; null keeps them in ./data, where the
+    workflow prepares what is missing."""
+    datasets: Several[str]
+    """Data sets to prepare; the experiments choose from these."""
+    own: dict[Name, OwnKeys] = Field(default_factory=dict)
+    """Data sets of your own by name; every image is in a folder of its class, or listed in a CSV file. Also
+    list the name under datasets."""
+    train_per_class: Count | None
+    """Training images of a class that are used; null takes the whole training split."""
+    methods: dict[Name, MethodKeys] = Field(default_factory=dict)
+    """Further methods beside the paper's, as points in the space of five choices; a key is the method's
+    name."""
+    backbone: Backbone
+    training: Training
+    experiments: Experiments
+    only: str | None = None
+    """The one experiment to run, as in --config only=kshot; null runs all."""
+    claims: list[Claim]
+    """Claims of the paper, each with the measure and the rule that decide it."""
+
+
+def points(config: Mapping[str, Any]) -> dict[str, method.Method]:
+    """List the methods that a configuration may name.
+
+    Args:
+        config: The configuration; its key `methods` adds to the paper's named points.
+
+    Returns:
+        Name -> the five choices.
+    """
+    further = config.get("methods") or {}
+    return {
+        **method.METHODS,
+        **{name: method.Method(**choices) for name, choices in further.items()},
+    }
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """The keys as a JSON schema (2020-12).
+
+    Returns:
+        What `workflow/schemas/config.schema.yaml` holds.
+    """
+
+    def plain(node: Any) -> Any:
+        if isinstance(node, dict):
+            named = {key: plain(value) for key, value in node.items()}
+            return {k: v for k, v in named.items() if k != "title" or not isinstance(v, str)}
+        return [plain(one) for one in node] if isinstance(node, list) else node
+
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, **plain(Keys.model_json_schema())}
+
+
+if __name__ == "__main__":
+    import sys
+
+    import yaml
+
+    sys.stdout.write("# Made by python -m lqf.config_keys; do not edit.\n")
+    sys.stdout.write(yaml.safe_dump(schema(), allow_unicode=True, sort_keys=False, width=120))

@@ -1,0 +1,232 @@
+"""Types of keys, and the sections of the configuration that say how models are made.
+
+Read while a workflow is being planned, so it imports neither torch nor pandas.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from lqf import method
+
+T = TypeVar("T")
+
+LEFT_OUT: Any = None
+"""Default of a key that may be left out, but not be null."""
+
+
+def _unique(values: list[T]) -> list[T]:
+    if any(value in values[:position] for position, value in enumerate(values)):
+        raise PydanticCustomError("unique", "but must not name anything twice")
+    return values
+
+
+Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+Text = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Several = Annotated[
+    list[T],
+    Field(min_length=1, json_schema_extra={"uniqueItems": True}),
+    AfterValidator(_unique),
+]
+Colours = Annotated[list[T], Field(min_length=3, max_length=3)]
+
+
+class Section(BaseModel):
+    """A mapping of keys that refuses every other one, and converts nothing."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class Precision(Section):
+    """In what precision products are made."""
+
+    nonlinear: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """Of non-linear training; bf16 is mixed precision, auto is bf16 on CUDA and fp32 elsewhere."""
+    linear: Literal["fp32", "tf32"] = "fp32"
+    """Of products with the Jacobian; tf32 where the device has it."""
+    curvature: Literal["fp32", "fp64"] = "fp32"
+    """Of the Kronecker factors; eigenbases are found in fp64, but those of large fp32 factors in fp32."""
+
+
+class ComputeKeys(Section):
+    """Precision, memory layout, and how many images run at once."""
+
+    precision: Precision = Field(default_factory=Precision)
+    channels_last: bool = True
+    """Memory layout of images and weights."""
+    batch_memory: Positive = 8.0
+    """GB that a pass may hold of its images, where the result does not depend on how many run at once.
+    Halved where memory runs out."""
+
+
+class OwnKeys(Section):
+    """Where images are, and how to split what is not split."""
+
+    folder: Text | None = None
+    """Folder with train/CLASS/ and, if they exist, val/CLASS/ and test/CLASS/."""
+    index: Text | None = None
+    """CSV file with the columns path, class and optionally split, instead of folder."""
+    root: Text | None = None
+    """What the paths in index are relative to; null is its folder."""
+    title: Text | None = None
+    """How tables and figures call the data set; null is its name."""
+    test: Fraction = 0.2
+    """Fraction of the images to test on, where there is no test split."""
+    validation: Fraction = 0.1
+    """Fraction of the training images to validate on, where there is no validation split."""
+    seed: Natural = 0
+    """Of the draws."""
+    group: Text | None = None
+    """Regular expression at the start of a file name; images with the same first group, such as a
+    patient, stay in one split."""
+
+
+class MethodKeys(Section):
+    """The five choices that make a method."""
+
+    trained: Literal["all", "linearized", "head"]
+    """Parameters that are trained."""
+    loss: Literal["cross_entropy", "mse"]
+    """Loss."""
+    activation: Literal["relu", "leaky_relu"]
+    """Activation of the pre-trained network."""
+    optimizer: Literal["sgd", "kfac_sgd", "pcg", "closed_form"]
+    """Optimizer or solver."""
+    pooling: Literal["average", "covariance"]
+    """Pooling of the last features."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> MethodKeys:
+        method.Method(**self.model_dump())
+        return self
+
+
+class Weights(Section):
+    """Weights that exist, for each activation."""
+
+    relu: Text
+    """Torchvision's name for published weights (imagenet1k_v1), or the path of a state dict."""
+    leaky_relu: Text
+    """inplace_abn (resnet50 with slope 0.01), swap (those of relu, with new batch-norm statistics), or
+    the path of a state dict."""
+
+
+class Normalisation(Section):
+    """Mean and deviation of red, green and blue, for images in [0, 1]."""
+
+    mean: Colours[float]
+    """Subtracted."""
+    deviation: Colours[Positive]
+    """Divided by."""
+
+
+class Pretrain(Section):
+    """How the backbone is trained from scratch."""
+
+    dataset: str
+    """The source task."""
+    epochs: Count
+    """Passes over its training images."""
+    rate: Positive
+    """Peak learning rate."""
+    batch: Count
+    """Images in a batch."""
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    """Momentum of SGD."""
+    weight_decay: Positive
+    """Weight decay towards zero."""
+    seed: Natural
+    """Seed of the initial weights and the order of the images."""
+
+
+class Backbone(Section):
+    """The pre-trained network, made once for ReLU and once for leaky ReLU."""
+
+    network: str
+    """Architecture of the backbone, demo_resnet or a classifier of torchvision."""
+    slope: Fraction
+    """Slope of the leaky ReLU left of zero."""
+    fold_batch_norm: bool
+    """Fold batch norm into the convolution before it, so that every parameter has a Kronecker block."""
+    covariance_dimension: Annotated[int, Field(ge=2)]
+    """Channels left by the 1×1 reduction before covariance pooling."""
+    weights: Weights | None = None
+    normalisation: Normalisation | None = None
+    """Mean and deviation of red, green and blue; null takes what the network's published weights were
+    trained with."""
+    pretrain: Pretrain | None
+
+
+class ClosedForm(Section):
+    """Direct solve of the ridge problem, for heads."""
+
+    weight_decays: Several[Positive]
+    """Coupled weight decays on δ = w − w0 to try, in the mean form of the loss (μ is N times it)."""
+    augment: bool = False
+    """Whether every training image is cropped and flipped at random, anew in each epoch; an exact
+    solver refuses it."""
+
+
+class Pcg(ClosedForm):
+    """Preconditioned conjugate gradients with a residual certificate (LQF exact)."""
+
+    damping: Positive
+    """Constant added to the eigenvalues of the Kronecker blocks."""
+    tolerance: Fraction
+    """Relative residual at which the solver stops."""
+    max_passes: Count
+    """Passes over the data after which it stops in any case, and says so."""
+
+
+class Sgd(Section):
+    """SGD on linearised models and heads (GaF, FC, ablations without K-FAC)."""
+
+    rates: Several[Positive]
+    """Learning rates to try; with K-FAC in units of 1/λ_max of the preconditioned Hessian."""
+    weight_decays: Several[Positive]
+    """Coupled weight decays on δ = w − w0 to try, in the mean form of the loss (μ is N times it)."""
+    augment: bool
+    """Whether every training image is cropped and flipped at random, anew in each epoch."""
+    epochs: Count
+    """Passes over the training images."""
+    batch: Count
+    """Images in a batch."""
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    """Momentum m of SGD."""
+    milestones: list[Fraction]
+    """Fractions of the epochs after which the rate is multiplied by decay."""
+    decay: Annotated[float, Field(gt=0, le=1)]
+    """Factor on the rate at each milestone."""
+
+
+class Nonlinear(Sgd):
+    """SGD on all parameters of the network itself (NLFT, MPN-COV)."""
+
+    batch_norm: Several[Literal["train", "frozen"]]
+    """Modes of batch norm to try; train updates its statistics, frozen keeps the source task's."""
+
+
+class KfacSgd(Sgd):
+    """SGD preconditioned with K-FAC factors taken once at w0 (LQF, LQF-FC, B-LQF)."""
+
+    damping: Positive
+    """Constant added to the eigenvalues of the Kronecker blocks."""
+
+
+class Training(Section):
+    """One grid for each kind of optimization."""
+
+    nonlinear: Nonlinear = LEFT_OUT
+    sgd: Sgd = LEFT_OUT
+    kfac_sgd: KfacSgd = LEFT_OUT
+    pcg: Pcg = LEFT_OUT
+    closed_form: ClosedForm = LEFT_OUT
