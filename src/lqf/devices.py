@@ -48,6 +48,13 @@ class LeaseError(ValueError):
     """No device can be leased, and waiting would not help."""
 
 
+def usable_cores() -> int:
+    """Count the cores that this process may use; macOS tells only how many there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True)
 class Device:
     """One GPU or one MIG instance.

@@ -8,11 +8,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+
+from lqf.data.kinds import START, kind_of
 
 # A JPEG is decoded at a fraction of its size where that leaves this many times the pixels needed.
 _SPARE = 2
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
+# Pillow hands these to another program, or opens what they carry as if it were a file of its own.
+_REFUSED = {"EPS", "IPTC"}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class Undecodable(ValueError):
@@ -53,15 +66,15 @@ def decode(data: bytes, size: int, cut_bottom: int = 0) -> Decoded:
         return Decoded(_decode(data, size, cut_bottom), truncated=False)
     except Undecodable:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        first = error
-    if isinstance(first, UnidentifiedImageError):
+    except UnidentifiedImageError:
         raise Undecodable(f"it is not an image ({_kind(data)})") from None
+    except Exception as error:  # noqa: BLE001  (a damaged file makes Pillow's readers raise anything)
+        first = error
     # Some published files end early. What there is of them is used, and they are counted.
     before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, True
     try:
         return Decoded(_decode(data, size, cut_bottom), truncated=True)
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError):
+    except Exception:  # noqa: BLE001
         raise Undecodable(f"{type(first).__name__}: {first}") from None
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
@@ -73,6 +86,8 @@ def _decode(data: bytes, size: int, cut_bottom: int) -> NDArray[np.uint8]:
         warnings.simplefilter("ignore")
         try:
             image: Image.Image = Image.open(io.BytesIO(data))
+            if image.format in _REFUSED:
+                raise Undecodable(f"files of the kind {image.format} are not opened")
             height = image.height
             image.draft(None, (_SPARE * size, _SPARE * size))
             image.load()
@@ -83,8 +98,7 @@ def _decode(data: bytes, size: int, cut_bottom: int) -> NDArray[np.uint8]:
             if left < 1:
                 raise Undecodable(f"it has {height} rows, of which {cut_bottom} are to be cut off")
             image = image.crop((0, 0, image.width, left))
-        image = ImageOps.exif_transpose(image)
-        image = _plain(image)
+        image = _plain(_upright(image))
         side = min(image.size)
         x, y = (image.width - side) / 2, (image.height - side) / 2
         box = (x, y, x + side, y + side)
@@ -92,12 +106,20 @@ def _decode(data: bytes, size: int, cut_bottom: int) -> NDArray[np.uint8]:
     return np.asarray(square.convert("RGB"))
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # noqa: BLE001  (damaged metadata says nothing about the pixels)
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
 def _plain(image: Image.Image) -> Image.Image:
     """Returns the image as RGB or as 8-bit grey."""
     if image.mode in {"RGB", "L"}:
         return image
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, dtype=np.float64)
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         # 16 bits, unless the values are those of 8 bits or (floating point) of the unit interval.
         top = 1.0 if image.mode == "F" and values.max(initial=0.0) <= 1.0 else 65535.0
         top = 255.0 if top > 1.0 and values.max(initial=0.0) <= 255.0 else top
@@ -112,4 +134,6 @@ def _plain(image: Image.Image) -> Image.Image:
 def _kind(data: bytes) -> str:
     if not data:
         return "the file is empty"
+    if kind_of(data[:START]) == "HEIC":
+        return "it is HEIC, which Pillow does not read: save it as JPEG"
     return f"it begins with {data[:8]!r}"

@@ -11,20 +11,18 @@ import difflib
 import hashlib
 import os
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from lqf.data.catalogue import SPLITS, Split
-from lqf.data.layouts.files import IMAGES
+from lqf.data.kinds import START, kind_of
 from lqf.data.listing import Entry, Listing, WrongListing, check_filled, draw
+from lqf.data.own_folder import list_folder
 from lqf.data.published import SplitRule
 
 _COLUMNS = ("path", "class", "split")
-# JPEG, PNG, GIF, BMP, TIFF, PPM; WebP has its own test.
-_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"P5", b"P6")
 
 
 @dataclass(frozen=True)
@@ -106,14 +104,21 @@ def list_own(name: str, own: OwnData) -> tuple[Listing, Path]:
 
     Returns:
         The images, and the folder that their paths are relative to.
+
+    Raises:
+        WrongListing: If what is there does not make a data set.
     """
     if own.folder is not None:
         root = own.folder
-        listing = _from_folder(name, root)
+        listing = list_folder(name, root)
     else:
         index = cast(Path, own.index)
         root = own.root or index.parent
         listing = _from_index(name, index, root)
+    if len(listing.classes) < 2:
+        raise WrongListing(
+            f"data set {name!r} has {len(listing.classes)} class in {root}: a classifier needs at least 2."
+        )
     splits = {entry.split for entry in listing.entries}
     for split, fraction in (("test", own.test), ("val", own.validation)):
         if split not in splits:
@@ -159,58 +164,15 @@ def fingerprint(listing: Listing, root: Path) -> str:
 def _looks_like_an_image(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            start = file.read(12)
+            return kind_of(file.read(START)) == "image"
     except OSError:
         return False
-    return start.startswith(_BEGINNINGS) or (start[:4] == b"RIFF" and start[8:] == b"WEBP")
-
-
-def _from_folder(name: str, root: Path) -> Listing:
-    if not (root / "train").is_dir():
-        raise WrongListing(
-            f"data set {name!r} has no folder {root / 'train'}: put the images into "
-            f"{root / 'train' / 'CLASS'}, a folder for each class."
-        )
-    classes = sorted(path.name for path in (root / "train").iterdir() if _is_class(path))
-    labels = {key: label for label, key in enumerate(classes)}
-    entries: list[Entry] = []
-    left_out: Counter[str] = Counter()
-    for split in SPLITS:
-        top = root / split
-        for place in sorted(path for path in top.glob("*") if _is_class(path)):
-            if place.name not in labels:
-                raise WrongListing(
-                    f"data set {name!r} has the class {place.name!r} in {split} but not in train: add "
-                    f"images to train or remove {place}."
-                )
-            for path in sorted(place.rglob("*")):
-                if path.is_dir():
-                    continue
-                if path.name.startswith(".") or path.suffix.lower() not in IMAGES:
-                    left_out["not an image by its name"] += 1
-                    continue
-                inside = path.relative_to(root).as_posix()
-                entries.append(Entry(inside, labels[place.name], split))
-    return Listing(tuple(classes), tuple(entries), len(entries), dict(left_out))
-
-
-def _is_class(path: Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
 
 
 def _from_index(name: str, index: Path, root: Path) -> Listing:
     if not index.is_file():
         raise WrongListing(f"the index {index} of data set {name!r} does not exist.")
-    with index.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restval="")
-        columns = reader.fieldnames or []
-        for column in _COLUMNS[:2]:
-            if column not in columns:
-                raise WrongListing(
-                    f"the index {index} of data set {name!r} has no column {column!r}: it needs path "
-                    "and class, and may have split."
-                )
-        rows = [(reader.line_num, row) for row in reader]
+    rows = _rows(name, index)
     classes = sorted({row["class"] for _, row in rows})
     labels = {key: label for label, key in enumerate(classes)}
     entries = []
@@ -222,9 +184,48 @@ def _from_index(name: str, index: Path, root: Path) -> Listing:
             )
         if not row["class"]:
             raise WrongListing(f"line {number} of {index} has no class.")
-        if not os.path.isfile(root / row["path"]):
+        if "\0" in row["path"] or not os.path.isfile(root / row["path"]):
             raise WrongListing(
                 f"line {number} of {index} names {row['path']!r}, which is not a file in {root}."
             )
-        entries.append(Entry(row["path"], labels[row["class"]], cast(Split, split)))
+        entries.append(Entry(row["path"], labels[row["class"]], split))
     return Listing(tuple(classes), tuple(entries), len(entries))
+
+
+def _rows(name: str, index: Path) -> list[tuple[int, dict[str, str]]]:
+    """Returns line number and cells of each row.
+
+    Raises:
+        WrongListing: If the file is no table of images.
+    """
+    try:
+        with index.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restval="", strict=True)
+            columns = list(reader.fieldnames or [])
+            rows = [(reader.line_num, row) for row in reader]
+    except UnicodeDecodeError as error:
+        raise WrongListing(
+            f"the index {index} of data set {name!r} is not UTF-8 (byte {error.start}): save it as "
+            "'CSV UTF-8'."
+        ) from None
+    except csv.Error as error:
+        raise WrongListing(
+            f"the index {index} of data set {name!r} is not CSV after line {reader.line_num}: {error}; "
+            "save it as 'CSV UTF-8' again."
+        ) from None
+    for column in _COLUMNS[:2]:
+        if column not in columns:
+            raise WrongListing(
+                f"the index {index} of data set {name!r} has no column {column!r}: it needs path and "
+                f"class, and may have split, with commas between them; it begins with {columns!r}."
+            )
+    if len({*columns}) < len(columns):
+        raise WrongListing(
+            f"the index {index} of data set {name!r} has a column twice: {columns!r}."
+        )
+    if not rows:
+        raise WrongListing(
+            f"the index {index} of data set {name!r} has no rows below its columns: add a line for each "
+            "image."
+        )
+    return rows

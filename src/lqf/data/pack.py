@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lqf.data.decode import Undecodable, decode
+from lqf.devices import usable_cores
 
 # Below this many images the start of further processes costs more than they save.
 _WORTH_WORKERS = 256
@@ -100,7 +101,7 @@ _Result = list[tuple[str, bool]]
 
 
 def _results(job: _Job, batches: Sequence[_Batch], workers: int | None) -> Iterator[_Result]:
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or usable_cores()
     if workers == 1 or _BATCH * len(batches) < _WORTH_WORKERS:
         yield from (_decode_batch(job, batch) for batch in batches)
         return

@@ -2,13 +2,17 @@
 
 Only files that a pattern names are written. Names that are absolute or climb out of the folder,
 links, devices, and content beyond the stated size are refused, whatever the archive says of itself.
+A backslash separates folders, as in archives that were made on Windows.
 """
 
 from __future__ import annotations
 
+import errno
+import lzma
 import os
 import re
 import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -27,6 +31,16 @@ RUBBISH = ("__MACOSX/**", "**/.DS_Store", "**/._*", "**/Thumbs.db")
 _CHUNK = 1 << 20
 _BUFFER = 1 << 16
 _LINK = 0o120000
+# So many files are allowed whatever their size, and one more for each so many bytes of the limit.
+_FREE, _LEAST = 10_000, 512
+_ENCRYPTED = 0x1
+_DAMAGE = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError),
+    *(ValueError, RuntimeError, LookupError, struct.error, OverflowError),
+)
+"""What the readers of the standard library raise on content that is not as it should be."""
+# Names that no disk can hold: one is a file and a folder at once, or too long.
+_BAD_NAMES = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.EINVAL}
 
 
 class UnsafeArchive(ValueError):
@@ -81,7 +95,7 @@ def unpack(
     wanted, skipped = _Patterns(take), _Patterns([*junk, *RUBBISH])
     folders: set[str] = set()
     counted: Counter[str] = Counter()
-    written = 0
+    written = number = 0
     with _damage_told(archive):
         for member in _tar(archive) if kind == "tar" else _zip(archive):
             name = _safe_name(member, archive, dict(move or {}))
@@ -98,7 +112,14 @@ def unpack(
                     (folder / parent).mkdir(parents=True, exist_ok=True)
                     folders.add(parent)
                 target = os.path.join(folder, name)
-                written += _copy(member.content, target, limit - written, archive, limit)
+                size = _copy(member.content, target, limit - written, archive, limit)
+                written += size
+                number += 1
+                if number > _FREE + limit // _LEAST:
+                    raise UnsafeArchive(
+                        f"{archive} holds more than {number - 1:,} files, too many for the {limit:,} "
+                        "bytes that the catalogue allows: it is not unpacked further."
+                    )
     return counted
 
 
@@ -106,12 +127,14 @@ def unpack(
 def _damage_told(archive: Path) -> Iterator[None]:
     try:
         yield
+    except UnsafeArchive:
+        raise
     except OSError as error:
         # Without a number it is not the disk that failed but the content of the archive.
-        if error.errno is None:
+        if error.errno is None or error.errno in _BAD_NAMES:
             raise _damaged(archive, error) from None
         raise
-    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _DAMAGE as error:
         raise _damaged(archive, error) from None
 
 
@@ -149,8 +172,8 @@ def _safe_name(member: _Member, archive: Path, move: Mapping[str, str]) -> str:
     Raises:
         UnsafeArchive: If it leads out of the folder.
     """
-    path = PurePosixPath(member.name)
-    outside = path.is_absolute() or ".." in path.parts or "\\" in member.name
+    path = PurePosixPath(member.name.replace("\\", "/"))
+    outside = path.is_absolute() or ".." in path.parts
     if outside or re.match(r"[A-Za-z]:", member.name) or "\0" in member.name:
         raise UnsafeArchive(
             f"{archive} has {member.name!r}, a name that leads out of its folder: it is not unpacked."
@@ -203,10 +226,24 @@ def _zip(archive: Path) -> Iterator[_Member]:
                 _refuse_folder(one.filename, archive)
                 continue
             if (one.external_attr >> 16) & 0o170000 == _LINK:
-                link = bundle.read(one)[:4096].decode("utf-8", "replace")
+                with bundle.open(one) as content:
+                    link = content.read(4096).decode("utf-8", "replace")
                 yield _Member(one.filename, link, False, None)
                 continue
-            with bundle.open(one) as content:
+            if one.flag_bits & _ENCRYPTED:
+                raise UnsafeArchive(
+                    f"{archive} is locked with a password ({one.filename!r}): unpack it with the password "
+                    "and pack it again without one."
+                )
+            try:
+                content = bundle.open(one)
+            except NotImplementedError:
+                raise UnsafeArchive(
+                    f"{archive} is compressed by a method that Python does not read (Deflate64, perhaps; "
+                    f"the first file is {one.filename!r}): unpack it with 7-Zip or unzip, and pack it "
+                    "again as an ordinary zip."
+                ) from None
+            with content:
                 yield _Member(one.filename, None, False, content)
 
 

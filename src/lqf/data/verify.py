@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import tarfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Literal
 
@@ -72,6 +74,10 @@ def kind_of(path: Path) -> Literal["tar", "zip"] | None:
     Returns:
         Its kind, or None if it is no archive.
     """
-    if zipfile.is_zipfile(path):
-        return "zip"
-    return "tar" if tarfile.is_tarfile(path) else None
+    # A tar may end with a zip that it holds, so it is asked first.
+    try:
+        if tarfile.is_tarfile(path):
+            return "tar"
+    except (EOFError, OSError, zlib.error, lzma.LZMAError):
+        return "tar"  # Compressed, and damaged at its very beginning.
+    return "zip" if zipfile.is_zipfile(path) else None

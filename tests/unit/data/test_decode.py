@@ -1,7 +1,9 @@
 import io
+import struct
 
 import numpy as np
 import pytest
+from benchmarks import mutations
 from PIL import Image
 
 from lqf.data.decode import Undecodable, decode
@@ -141,7 +143,13 @@ def test_a_file_that_ends_early_is_used_and_reported(kind):
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "the file is empty"), (b"<html>", "not an image"), (b"\xff\xd8", "not an image")],
+    [
+        (b"\0\0\0\x18ftypheic" + bytes(40), "it is HEIC, .* save it as JPEG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "EPS are not opened"),
+        (b"", "the file is empty"),
+        (b"<html>", "not an image"),
+        (b"\xff\xd8", "not an image"),
+    ],
 )
 def test_what_is_no_image_is_refused(data, reason):
     with pytest.raises(Undecodable, match=reason):
@@ -152,3 +160,35 @@ def test_a_bomb_is_refused():
     image = Image.new("1", (20_000, 20_000))
     with pytest.raises(Undecodable, match="too large"):
         decode(_file(image), 16)
+
+
+def _exif(*entries):
+    """EXIF with entries of at most four bytes (tag, type, value), or of a fraction of eight."""
+    extra, table = b"", b""
+    for tag, kind, value in entries:
+        if len(value) > 4:
+            place = 8 + 2 + 12 * len(entries) + 4 + len(extra)
+            value, extra = struct.pack("<L", place), extra + value
+        table += struct.pack("<HHL", tag, kind, 1) + value.ljust(4, b"\0")
+    head = b"Exif\0\0II" + struct.pack("<HLH", 42, 8, len(entries))
+    return head + table + bytes(4) + extra
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize(
+    ("exif", "turned"),
+    [
+        (_exif((0x112, 3, b"\x06\0"), (0x11A, 10, struct.pack("<ll", -1, 0))), True),
+        (b"Exif\0\0no exif at all", False),
+    ],
+)
+def test_damaged_metadata_says_nothing_about_the_pixels(kind, exif, turned):
+    pixels = decode(_file(_bands(90, 90), kind, exif=exif), 30).pixels
+    assert _near(pixels[4, 15] if turned else pixels[15, 4], RED, 12)
+
+
+def test_damage_in_any_format_is_decoded_or_refused():
+    rows = mutations.measure(small=True)
+    assert len(rows) > 30
+    assert [row["format"] for row in rows if row["undamaged"] == "refused"] == ["EPS"]
+    assert [row for row in rows if row["tracebacks"]] == []

@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -50,7 +51,10 @@ def test_a_test_split_is_kept_and_other_files_are_counted(folder, tmp_path):
         f"test/{name}/deep/x.PNG" for name in ("Ähre", "bird", "cat")
     }
     about = json.loads((tmp_path / "data" / "dataset.json").read_text())
-    assert about["left_out"] == {"not an image by its name": 2}
+    assert about["left_out"] == {
+        "hidden files and folders (first train/.cache)": 2,
+        "no images (first train/cat/notes.txt)": 1,
+    }
 
 
 def _index(path, rows, columns=("path", "class", "split")):
@@ -90,12 +94,99 @@ def test_paths_may_be_absolute(folder, tmp_path):
         ([("train/cat/0.jpg", "a"), ("x",)], ("path", "class"), "line 3 .* has no class"),
         ([(), ("train/cat/0.jpg",)], ("class", "path"), "line 3 .* names ''"),
         ([("train/cat/99.jpg", "a")], ("path", "class"), "line 2 .* names 'train/cat/99.jpg'"),
-        ([("train/cat/0.jpg", "a")], ("path", "class"), "class 'a' .* has no image in split"),
+        ([("train/cat/0.jpg", "a")], ("path", "class"), "has 1 class .* needs at least 2"),
+        (
+            [("train/cat/0.jpg", "a"), ("train/cat/1.jpg", "b")],
+            ("path", "class"),
+            "class 'a' .* has no image in split",
+        ),
+        ([("train/cat/0.jpg", "a")], ("path", "class", "class"), "a column twice"),
+        ([], ("path", "class"), "has no rows below its columns"),
+        ([], (), "has no column 'path'"),
     ],
 )
 def test_an_index_that_does_not_fit_is_refused(folder, rows, columns, sentence):
     with pytest.raises(WrongListing, match=sentence):
         list_own("mine", OwnData(index=_index(folder / "a.csv", rows, columns)))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_an_index_in_another_encoding_is_named(encoding, tmp_path):
+    index = tmp_path / "index.csv"
+    index.write_bytes("path,class\na.jpg,Käfer\n".encode(encoding))
+    with pytest.raises(WrongListing, match=r"index\.csv .* is not UTF-8 .* save it as 'CSV UTF-8'"):
+        list_own("mine", OwnData(index=index))
+
+
+@pytest.mark.parametrize(
+    "content", ['path,class\n"a.jpg,x\n', 'path,class\n"a"b,x\n', "path,class\na\0,x"]
+)
+def test_an_index_that_is_no_table_is_named(content, tmp_path):
+    index = tmp_path / "index.csv"
+    index.write_text(content)
+    with pytest.raises(WrongListing, match=r"index\.csv"):
+        list_own("mine", OwnData(index=index))
+
+
+def test_what_systems_leave_behind_is_passed_over_and_counted(folder):
+    for stray in (
+        ".ipynb_checkpoints/0.jpg",
+        "@eaDir/1.jpg/THUMB.jpg",
+        "__MACOSX/2.jpg",
+        "._3.jpg",
+    ):
+        _image(folder / "train" / "cat" / stray)
+    listing, _ = list_own("mine", OwnData(folder=folder))
+    assert len(listing.entries) == 30
+    assert listing.left_out == {"hidden files and folders (first train/cat/._3.jpg)": 4}
+
+
+def test_images_by_other_names_are_used_or_told(folder):
+    cat = folder / "train" / "cat"
+    for name in ("a.jfif", "b.jpe", "c.unknown", "d"):
+        (cat / name).write_bytes((cat / "0.jpg").read_bytes())
+    Image.new("RGB", (20, 20)).save(cat / "e.avif")
+    (cat / "f.heic").write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    _image(folder / "train" / "beside.jpg")
+    _image(folder / "top.jpg")
+    _image(folder / "extra" / "g.jpg")
+    listing, root = list_own("mine", OwnData(folder=folder))
+    assert {f"train/cat/{one}" for one in ("a.jfif", "b.jpe", "c.unknown", "d", "e.avif")} < {
+        entry.path for entry in listing.entries
+    }
+    assert listing.left_out == {
+        "beside the folders train, val and test (first extra)": 2,
+        "beside the folders of the classes (first train/beside.jpg)": 1,
+        "HEIC images, which have to be saved as JPEG (first train/cat/f.heic)": 1,
+    }
+    assert list(problems(listing, root)) == []
+
+
+def test_splits_by_other_names_are_understood(folder):
+    for top in ("valid", "Test"):
+        for name in ("Ähre", "bird", "cat"):
+            _image(folder / top / name / "x.png")
+    listing, _ = list_own("mine", OwnData(folder=folder))
+    assert {entry.path for entry in listing.entries if entry.split == "val"} == {
+        f"valid/{name}/x.png" for name in ("Ähre", "bird", "cat")
+    }
+    _image(folder / "test" / "cat" / "y.png")
+    with pytest.raises(WrongListing, match="which are both for test: put their images together"):
+        list_own("mine", OwnData(folder=folder))
+
+
+def test_a_link_that_leads_nowhere_is_named(folder):
+    (folder / "train" / "cat" / "gone.jpg").symlink_to(folder / "elsewhere.jpg")
+    with pytest.raises(
+        WrongListing, match=r"cat/gone\.jpg is a link to .*elsewhere\.jpg', which is not"
+    ):
+        list_own("mine", OwnData(folder=folder))
+
+
+def test_a_name_that_is_no_text_is_refused(folder):
+    os.mkdir(os.fsencode(folder / "train") + b"/\xff")
+    with pytest.raises(WrongListing, match="is not UTF-8: rename it"):
+        list_own("mine", OwnData(folder=folder))
 
 
 def test_a_folder_without_training_images_is_told_how_to_be(tmp_path):

@@ -1,9 +1,13 @@
+import contextlib
 import io
 import os
+import struct
 import tarfile
 import zipfile
 
+import numpy as np
 import pytest
+from benchmarks.mutations import damaged
 
 from lqf.data.unpack import UnsafeArchive, unpack
 
@@ -183,3 +187,60 @@ def test_what_is_no_archive_is_refused(tmp_path):
     (tmp_path / "page.tar").write_text("<html>")
     with pytest.raises(UnsafeArchive, match="neither a tar nor a zip"):
         unpack(tmp_path / "page.tar", tmp_path / "out", limit=10)
+
+
+def _patched(path, place, value):
+    """A zip with another 16-bit field in the local and in the central header of its first file."""
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\3\4", place), (b"PK\1\2", place + 2)):
+        at = content.find(mark) + offset
+        content[at : at + 2] = struct.pack("<H", value)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "sentence"),
+    [(8, 9, "does not read .Deflate64, perhaps; .* with 7-Zip"), (6, 1, "locked with a password")],
+)
+def test_a_zip_that_python_cannot_read_is_told_what_to_do(place, value, sentence, tmp_path):
+    archive = _patched(_zip(tmp_path / "a.zip", HARMLESS.items()), place, value)
+    with pytest.raises(UnsafeArchive, match=rf"a\.zip is .*{sentence}"):
+        unpack(archive, tmp_path / "out", limit=7)
+
+
+def test_a_backslash_separates_folders_as_on_windows(tmp_path):
+    archive = _zip(tmp_path / "a.zip", [(r"top\a.jpg", b"aaa"), (r"top\sub\b.jpg", b"bbbb")])
+    unpack(archive, tmp_path / "out", limit=7, take=["top/**"])
+    assert _contents(tmp_path / "out") == HARMLESS
+
+
+@pytest.mark.parametrize("names", [["a", "a/b"], ["x" * 300], ["a/b", "a"]])
+def test_names_that_no_disk_can_hold_are_told(names, tmp_path):
+    archive = _tar(tmp_path / "a.tar", [(name, b"1") for name in names])
+    with pytest.raises(UnsafeArchive, match=r"a\.tar is damaged"):
+        unpack(archive, tmp_path / "out", limit=9)
+
+
+def test_a_flood_of_empty_files_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("lqf.data.unpack._FREE", 10)
+    archive = _tar(tmp_path / "a.tar", [(str(number), b"") for number in range(12)])
+    with pytest.raises(UnsafeArchive, match="holds more than 10 files"):
+        unpack(archive, tmp_path / "out", limit=100)
+
+
+@pytest.mark.parametrize("kind", ["w", "w:gz", "w:bz2", "w:xz", "zip", "zip, lzma"])
+def test_damage_anywhere_is_refused_or_harmless(kind, tmp_path):
+    archive, rng = tmp_path / "archive", np.random.default_rng(0)
+    if kind.startswith("zip"):
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA if "lzma" in kind else 8) as bundle:
+            for name, content in HARMLESS.items():
+                bundle.writestr(name, content * 200)
+    else:
+        _tar(archive, [(name, content * 200) for name, content in HARMLESS.items()], kind)
+    whole = archive.read_bytes()
+    for number in range(60):
+        archive.write_bytes(damaged(whole, rng))
+        with contextlib.suppress(UnsafeArchive):
+            unpack(archive, tmp_path / "out" / str(number), limit=3000)
+    assert {path.name for path in tmp_path.iterdir()} <= {"archive", "out"}

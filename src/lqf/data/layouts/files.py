@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lqf.data.catalogue import Split
+from lqf.data.kinds import named_like_an_image
 from lqf.data.listing import Entry, Listing, WrongListing, class_names
 from lqf.data.published import Published
 
 Row = tuple[str, str, Split]
 """Path, class, split."""
-
-IMAGES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp"})
 
 
 def images_under(root: Path, folder: str = ".") -> list[str]:
@@ -31,12 +30,8 @@ def images_under(root: Path, folder: str = ".") -> list[str]:
     for place, _, names in os.walk(top):
         inside = os.path.relpath(place, root)
         start = "" if inside == "." else f"{Path(inside).as_posix()}/"
-        found += [f"{start}{name}" for name in names if _ending(name) in IMAGES]
+        found += [f"{start}{name}" for name in names if named_like_an_image(name)]
     return sorted(found)
-
-
-def _ending(name: str) -> str:
-    return os.path.splitext(name)[1].lower()
 
 
 def lines_of(root: Path, name: str, dataset: str) -> list[str]:
