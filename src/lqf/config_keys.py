@@ -19,7 +19,6 @@ from lqf.config_sections import (
     Backbone,
     ComputeKeys,
     Count,
-    Fraction,
     MethodKeys,
     Name,
     Natural,
@@ -85,11 +84,10 @@ class Single(Experiment):
 
 
 class Spectrum(Single):
-    """Figure 3, eigenvalues of the Gauss–Newton matrix at w0 and after non-linear fine-tuning."""
+    """Figure 3, eigenvalues of Gauss–Newton matrices at w0 and after non-linear fine-tuning."""
 
     samples: Annotated[int, Field(ge=2)]
     """Training images in the Gram matrix; its side is this times the classes."""
-    cutoff: Fraction
     """Eigenvalues below this fraction of the largest are left out of the condition number."""
 
 
@@ -162,8 +160,10 @@ class Measure(Section):
     """Second of two ablations, removals or schedules."""
     both: str = LEFT_OUT
     """Ablation that makes both changes."""
-    rank: Literal["own", "common"] = LEFT_OUT
-    """Whether each phase keeps its own number of eigenvalues, or both the same."""
+    matrix: Literal["squared", "cross_entropy"] = LEFT_OUT
+    """Gauss–Newton matrix of which loss."""
+    quantity: Literal["lambda_max", "spread", "effective_dimension"] = LEFT_OUT
+    """What of its eigenvalues is compared."""
     at: str | int = LEFT_OUT
     """Number of shots, or the smallest or largest that was run."""
     removal: Literal["most", "least", "random"] = LEFT_OUT

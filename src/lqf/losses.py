@@ -62,6 +62,11 @@ class CrossEntropy:
         """``softmax(f) − y``, N × C."""
         return outputs.softmax(1) - F.one_hot(labels, outputs.shape[1]).to(outputs.dtype)
 
+    def hessian_root(self, outputs: Tensor) -> Tensor:
+        """S with ``SSᵀ = diag(p) − ppᵀ``, the Hessian of each sample's loss in its outputs, N × C × C."""
+        p = outputs.softmax(1)
+        return torch.diag_embed(p.sqrt()) - p.unsqueeze(2) * p.sqrt().unsqueeze(1)
+
 
 def make_loss(name: str, target_scale: float, classes: int) -> SquaredLoss | CrossEntropy:
     """The loss a method names (``mse`` or ``cross_entropy``)."""

@@ -1,8 +1,10 @@
-"""Eigenvalues of the Gauss–Newton matrix before and after non-linear fine-tuning (Figure 3).
+"""Eigenvalues of Gauss–Newton matrices before and after non-linear fine-tuning (Figure 3).
 
-The matrix is G = (1/N) Σ JᵀJ on a fixed subset of the training images, in evaluation mode with
-batch norm folded; its non-zero eigenvalues are those of the Gram matrix JJᵀ/N, computed densely,
-from a Jacobian that is held or, where it is too large, made again block by block.
+The matrices are G = (1/N) Σ JᵀHJ on a fixed subset of the training images, in evaluation mode with
+batch norm folded: that of the squared loss (H = I), and that of the cross-entropy that is trained,
+which is the Hessian that the paper speaks of, up to the curvature of the network itself.  Their
+non-zero eigenvalues are those of Gram matrices of the samples, computed densely from a Jacobian that
+is held or, where it is too large, made again block by block.
 """
 
 from __future__ import annotations
@@ -22,15 +24,16 @@ from lqf.experiments.rows import Row, fit_grid
 from lqf.experiments.task import Settings, load_task
 from lqf.experiments.train import problem_of
 from lqf.linear import DenseJacobian, Linearized, block_samples, tangent_kernel
+from lqf.losses import CrossEntropy
 from lqf.method import get
 from lqf.networks import fold_batch_norm
 from lqf.run import progress
-from lqf.spectrum import condition_number, gram_eigenvalues, rank_kept
+from lqf.spectrum import effective_dimension, gram_eigenvalues, loss_gram
 
 log = logging.getLogger(__name__)
 
 COLUMNS = (  # noqa: SIM905  (reads better as words)
-    "dataset seed phase index eigenvalue rank_kept n_samples condition_number cutoff test_err gram"
+    "dataset seed phase matrix index eigenvalue n_samples ridge effective_dimension test_err gram"
 ).split()
 
 
@@ -40,7 +43,8 @@ def spectrum(dataset: str, seed: int, data: Path, weights: Path, settings: Setti
     Arguments as in `lqf.experiments.train.train`.
 
     Returns:
-        One row an eigenvalue and phase (``init``, ``end``), in descending order.
+        One row an eigenvalue, matrix (``squared``, ``cross_entropy``) and phase (``init``, ``end``), in
+        descending order.  ``ridge`` is the weight decay that the fit was chosen with.
 
     Raises:
         TypeError: if the method were not a non-linear one.
@@ -67,43 +71,48 @@ def spectrum(dataset: str, seed: int, data: Path, weights: Path, settings: Setti
     images = task.train.images[: experiment["samples"]]
     start = problem.network
     result: list[Row] = []
+    ridge = points[selected[0]].weight_decay
     _refuse_large(len(images) * task.classes, task.classes, images.device)
     known = Points(f"{title}, eigenvalues")
     for phase, network in (("init", start), ("end", trained)):
         if network is None:
             raise TypeError("the fit of a non-linear method holds its network.")
-        values, way = _known_eigenvalues(known, phase, network, images)
-        kappa = condition_number(values, experiment["cutoff"])
-        log.info("%s: kappa = %.4g at cutoff %g", phase, kappa, experiment["cutoff"])
-        result += [
-            {
-                "dataset": dataset,
-                "seed": seed,
-                "phase": phase,
-                "index": index,
-                "eigenvalue": float(value),
-                "rank_kept": rank_kept(values, experiment["cutoff"]),
-                "n_samples": len(images),
-                "condition_number": kappa,
-                "cutoff": experiment["cutoff"],
-                "test_err": rows[selected[0]]["test_err"] if phase == "end" else None,
-                "gram": way,
-            }
-            for index, value in enumerate(values)
-        ]
+        for matrix, found in _known_eigenvalues(known, phase, network, images).items():
+            values = torch.tensor(found["values"], dtype=torch.float64)
+            dimension = effective_dimension(values, ridge)
+            log.info(
+                "%s, %s: largest eigenvalue %.4g, effective dimension %.1f at ridge %g",
+                *(phase, matrix, values[0], dimension, ridge),
+            )
+            result += [
+                {
+                    "dataset": dataset,
+                    "seed": seed,
+                    "phase": phase,
+                    "matrix": matrix,
+                    "index": index,
+                    "eigenvalue": float(value),
+                    "n_samples": len(images),
+                    "ridge": ridge,
+                    "effective_dimension": dimension,
+                    "test_err": rows[selected[0]]["test_err"] if phase == "end" else None,
+                    "gram": found["gram"],
+                }
+                for index, value in enumerate(values)
+            ]
     return result
 
 
 def _refuse_large(rows: int, classes: int, place: torch.device) -> None:
-    """The eigenvalues of an NC × NC matrix need three of them in float64.
+    """The eigenvalues of an NC × NC matrix need four of them in float64.
 
     Raises:
         ValueError: if that is more than a job may plan with.
     """
     allowed = budget(place)
-    needed = 3 * 8 * rows**2
+    needed = 4 * 8 * rows**2
     if needed > allowed:
-        most = int((allowed / 24) ** 0.5) // classes
+        most = int((allowed / 32) ** 0.5) // classes
         raise ValueError(
             f"experiments.spectrum.samples is {rows // classes}, whose Gram matrix with {classes} "
             f"classes needs {gigabytes(needed)}, of which there are {gigabytes(allowed)}: at most "
@@ -113,23 +122,27 @@ def _refuse_large(rows: int, classes: int, place: torch.device) -> None:
 
 def _known_eigenvalues(
     known: Points, phase: str, network: nn.Module, images: Tensor
-) -> tuple[Tensor, str]:
-    """Eigenvalues of G, and how its Gram matrix was computed; from before an interruption."""
-    found = known.get(phase)
+) -> dict[str, Row]:
+    """Matrix -> its eigenvalues and how the Gram matrix was computed; from before an interruption."""
+    found: dict[str, Row] | None = known.get(phase)
     if found is None:
-        values, way = _eigenvalues(network, images, phase)
-        found = {"values": values.tolist(), "gram": way}
+        gram, outputs, way = _gram(network, images, phase)
+        weighted = loss_gram(gram, CrossEntropy().hessian_root(outputs.double()))
+        found = {
+            matrix: {"values": gram_eigenvalues(one, len(images)).tolist(), "gram": way}
+            for matrix, one in (("squared", gram), ("cross_entropy", weighted))
+        }
         known.put(phase, found)
-    return torch.tensor(found["values"], dtype=torch.float64), found["gram"]
+    return found
 
 
-def _eigenvalues(network: nn.Module, images: Tensor, phase: str) -> tuple[Tensor, str]:
+def _gram(network: nn.Module, images: Tensor, phase: str) -> tuple[Tensor, Tensor, str]:
+    """JJᵀ, the outputs (N × C), and how it was computed."""
     linearized = Linearized(fold_batch_norm(network))
     base = linearized.outputs(images)
     needed = base.numel() * linearized.layout.size * base.element_size()
     if needed <= min(problems.DENSE_BYTES, budget(images.device)):
-        gram = DenseJacobian(linearized.jacobian(images), base).gram()
-        return gram_eigenvalues(gram, len(images)), "held"
+        return DenseJacobian(linearized.jacobian(images), base).gram(), base, "held"
     memory = budget(images.device)
     size = block_samples(linearized, base.shape[1], base, memory)
     way = "blocks" if size else "columns"
@@ -142,4 +155,4 @@ def _eigenvalues(network: nn.Module, images: Tensor, phase: str) -> tuple[Tensor
     )
     with progress(len(images), f"Gram matrix, {phase}", "sample") as bar:
         gram = tangent_kernel(linearized, images, memory=memory, progress=bar.update)
-    return gram_eigenvalues(gram, len(images)), way
+    return gram, base, way

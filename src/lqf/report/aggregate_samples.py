@@ -43,55 +43,46 @@ def _read(
 
 
 def spectrum(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
-    """Aggregates Figure 3: eigenvalues of the Gauss–Newton matrix, and condition numbers.
+    """Aggregates Figure 3: eigenvalues of Gauss–Newton matrices, and what sums them up.
 
-    κ is the largest eigenvalue over the smallest one kept; kept are those above `cutoff` times
-    the largest. As κ then grows with the number kept, κ at the smaller of the two phases' numbers
-    (`kappa_common`) stands beside it.
+    The paper does not define its κ. Here λ1/λk (`spread`) is taken at k = N, the number of samples,
+    in both phases; the effective dimension is at the weight decay that fine-tuning chose.
 
     Args:
         runs: The folder runs/<scale>.
-        section: `experiments.spectrum` of the config, with `cutoff`.
+        section: `experiments.spectrum` of the config.
         seeds: Seeds, where the section has none.
 
     Returns:
-        File name -> rows; phase is `init` (w0) or `end` (after non-linear fine-tuning).
+        File name -> rows; phase is `init` (w0) or `end` (after non-linear fine-tuning), matrix is
+        `squared` (JᵀJ/N) or `cross_entropy` (the loss that is trained).
     """
-    rows = _read(runs, "spectrum", section, seeds, "spectrum.csv", "phase index eigenvalue")
-    keys = ["seed", "phase", "index"]
-    columns = ["dataset", "title", *keys, "eigenvalue"]
-    columns += [column for column in ("n_samples",) if column in rows.columns]
-    rows = rows[columns].sort_values(keys, ignore_index=True)
-    rows = order_by(rows, phase=("init", "end"))
-    cutoff = section["cutoff"]
+    needed = "phase matrix index eigenvalue n_samples ridge effective_dimension"
+    rows = _read(runs, "spectrum", section, seeds, "spectrum.csv", needed)
+    groups = ["seed", "matrix", "phase"]
+    rows = rows.sort_values([*groups, "index"], ignore_index=True)
+    orders: dict[str, Any] = {"matrix": ("squared", "cross_entropy"), "phase": ("init", "end")}
     condition = []
-    for seed, both in rows.groupby("seed", sort=True):
-        values = {
-            str(phase): np.sort(part["eigenvalue"].to_numpy())[::-1]
-            for phase, part in both.groupby("phase")
-        }
-        ranks = {phase: int((v > cutoff * v[0]).sum()) for phase, v in values.items()}
-        common = min(ranks.values())
-        for phase in sorted(values, reverse=True):
-            v, rank = values[phase], ranks[phase]
-            condition.append(
-                {
-                    "dataset": section["dataset"],
-                    "title": both["title"].iloc[0],
-                    "seed": seed,
-                    "phase": phase,
-                    "kappa": v[0] / v[rank - 1],
-                    "kappa_common": v[0] / v[common - 1],
-                    "lambda_max": v[0],
-                    "lambda_min_kept": v[rank - 1],
-                    "rank_kept": rank,
-                    "rank_common": common,
-                    "n_eigenvalues": len(v),
-                    "cutoff": cutoff,
-                }
-            )
-    frame = pd.DataFrame(condition)
-    return {"spectrum.csv": rows, "condition.csv": order_by(frame, phase=("init", "end"))}
+    for key, own in rows.groupby(groups, sort=True):
+        k, largest = int(own["n_samples"].iloc[0]), own["eigenvalue"].max()
+        smallest = own["eigenvalue"].iloc[k - 1]
+        condition.append(
+            {
+                **{column: own[column].iloc[0] for column in ("dataset", "title")},
+                **dict(zip(groups, key, strict=True)),
+                "lambda_max": largest,
+                "k": k,
+                "lambda_k": smallest,
+                "spread": largest / smallest if smallest > 0 else np.nan,
+                "ridge": own["ridge"].iloc[0],
+                "effective_dimension": own["effective_dimension"].iloc[0],
+            }
+        )
+    columns = ["dataset", "title", *groups, "index", "eigenvalue", "n_samples"]
+    return {
+        "spectrum.csv": order_by(rows[columns], **orders),
+        "condition.csv": order_by(pd.DataFrame(condition), **orders),
+    }
 
 
 def informativeness(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:

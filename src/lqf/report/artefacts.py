@@ -147,8 +147,8 @@ ARTEFACTS: dict[str, Artefact] = {
             "spectrum",
             ("spectrum.csv", "condition.csv"),
             "Figure 3",
-            "Eigenvalues of the Gauss–Newton matrix before and after non-linear fine-tuning",
-            ("condition_improves", "condition_improves_same_rank"),
+            "Eigenvalues of Gauss–Newton matrices before and after non-linear fine-tuning",
+            ("largest_curvature_falls", "condition_improves", "effective_dimension_falls"),
         ),
         Artefact(
             "figure4",

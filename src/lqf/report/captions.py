@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lqf.method import TITLES
-from lqf.report import artefacts, paper
+from lqf.report import artefacts, figure3, paper
 from lqf.report.words import counted
 
 _VERDICTS = {
@@ -151,20 +152,26 @@ def _figure2(results: Path) -> str:
 
 def _figure3(results: Path) -> str:
     rows = pd.read_csv(results / "condition.csv")
-    kappa = rows.groupby("phase")[["kappa", "kappa_common", "rank_kept"]].mean()
-    phases = [
-        f"{title}: κ = {_number(kappa['kappa'][phase])} "
-        f"({kappa['rank_kept'][phase]:.0f} eigenvalues kept), "
-        f"{_number(kappa['kappa_common'][phase])} at equal rank, "
-        f"paper {_number(paper.CONDITION[phase])}"
-        for phase, title in (("init", "Pre-trained weights"), ("end", "after fine-tuning"))
-        if phase in kappa.index
-    ]
+    spelled = []
+    for matrix, name in figure3.MATRICES.items():
+        phases = dict(list(rows[rows["matrix"] == matrix].groupby("phase")))
+        changes = ", ".join(
+            f"{title} {_typical(phases['init'][column])} → {_typical(phases['end'][column])}"
+            for title, column in (
+                ("largest eigenvalue", "lambda_max"),
+                ("λ1/λk", "spread"),
+                ("effective dimension", "effective_dimension"),
+            )
+        )
+        spelled.append(f"{name}: {changes}")
     return (
-        f"{_plain(rows['title'].iloc[0])}, {counted(rows['seed'].nunique(), 'seed')}. κ is the "
-        "largest eigenvalue of the Gauss–Newton matrix over the smallest kept, kept are those "
-        f"above {rows['cutoff'].iloc[0]:g} of the largest; with the fewer of both phases' numbers "
-        f"kept it is κ at equal rank. {'; '.join(phases)}. The paper does not define its κ."
+        f"{_plain(rows['title'].iloc[0])}, {counted(rows['seed'].nunique(), 'seed')}. Before → after "
+        f"fine-tuning: {_plain('; '.join(spelled))}. k = {rows['k'].iloc[0]}, the number of samples; "
+        f"the effective dimension Σ λ/(λ + ridge) is at the weight decay of the fit. Drawn are "
+        f"eigenvalues above {figure3.SHOWN:g} of the largest. The paper (κ "
+        f"{_number(paper.CONDITION['init'])} → {_number(paper.CONDITION['end'])}) defines neither "
+        "its matrix nor its κ; cut off at a fraction of the largest eigenvalue, κ is the inverse of "
+        "that fraction for any matrix."
     )
 
 
@@ -239,6 +246,11 @@ _BODIES: dict[str, Callable[[Path], str]] = {
     "figure5": _figure5,
     "figure6": _figure6,
 }
+
+
+def _typical(values: pd.Series) -> str:
+    """The geometric mean: ratios are compared."""
+    return _number(float(np.exp(np.log(values).mean())))
 
 
 def _number(value: float) -> str:

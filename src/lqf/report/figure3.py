@@ -1,33 +1,35 @@
-"""Figure 3: eigenvalues of the Gauss–Newton matrix before and after non-linear fine-tuning."""
+"""Figure 3: eigenvalues of Gauss–Newton matrices before and after non-linear fine-tuning."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 
-from lqf.report.style import COLOURS, COLUMN, new_figure
+from lqf.report.style import COLOURS, PAGE, new_figure
 from lqf.report.words import counted
 
+MATRICES = {"squared": "JᵀJ (squared loss)", "cross_entropy": "cross-entropy, as trained"}
 PHASES = {"init": "pre-trained weights", "end": "after fine-tuning"}
+#: Smaller ones, relative to the largest, are rounding of single precision.
+SHOWN = 1e-6
 
 
 def data(results: Path) -> pd.DataFrame:
-    """Returns what is drawn: one row an eigenvalue, with the condition number of its phase.
+    """Returns what is drawn: one row an eigenvalue.
 
     Args:
         results: The folder results/<scale>.
     """
     rows = pd.read_csv(results / "spectrum.csv")
-    columns = ["seed", "phase", "kappa", "kappa_common", "rank_kept", "lambda_min_kept", "cutoff"]
-    condition = pd.read_csv(results / "condition.csv")[columns]
-    return rows.merge(condition, on=["seed", "phase"], how="left")
+    largest = rows.groupby(["seed", "matrix", "phase"])["eigenvalue"].transform("max")
+    return rows[rows["eigenvalue"] > SHOWN * largest].reset_index(drop=True)
 
 
 def plot(rows: pd.DataFrame, results: Path) -> Figure:
-    """Draws overlaid histograms on a logarithmic axis, κ in the legend.
+    """Draws overlaid histograms on a logarithmic axis, a panel a matrix.
 
     Args:
         rows: What `data` returns.
@@ -36,32 +38,34 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
     Returns:
         The figure.
     """
-    figure = new_figure(COLUMN, 2.7)
-    axes = figure.subplots()
+    figure = new_figure(PAGE, 2.5)
+    panels = figure.subplots(1, len(MATRICES), sharey=True)
     seeds = rows["seed"].nunique()
-    kept = rows[rows["eigenvalue"] >= rows["lambda_min_kept"] * (1 - 1e-5)]
-    logs = np.log10(kept["eigenvalue"])
-    bins = np.linspace(np.floor(logs.min() * 4) / 4, np.ceil(logs.max() * 4) / 4, 41)
-    for phase, title in PHASES.items():
-        own = kept[kept["phase"] == phase]
-        # The geometric mean: κ is compared as a ratio.
-        kappa = np.exp(np.log(own.groupby("seed")["kappa"].first()).mean())
-        common = np.exp(np.log(own.groupby("seed")["kappa_common"].first()).mean())
-        axes.hist(
-            own["eigenvalue"],
-            bins=list(10**bins),
-            weights=np.full(len(own), 1 / seeds),
-            color=COLOURS[phase],
-            alpha=0.5,
-            edgecolor=COLOURS[phase],
-            linewidth=0.5,
-            label=f"{title}\nκ = {kappa:,.4g} ({common:,.4g} at equal rank)",
+    for axes, (matrix, title) in zip(panels, MATRICES.items(), strict=True):
+        own = rows[rows["matrix"] == matrix].reset_index(drop=True)
+        sns.histplot(
+            own.replace({"phase": PHASES}),
+            x="eigenvalue",
+            hue="phase",
+            hue_order=list(PHASES.values()),
+            palette=[COLOURS[phase] for phase in PHASES],
+            weights=1 / seeds,
+            bins=40,
+            log_scale=True,
+            element="step",
+            alpha=0.4,
+            legend=axes is panels[0],
+            ax=axes,
         )
-    axes.set_xscale("log")
-    axes.set_xlabel("eigenvalue of the Gauss–Newton matrix, log scale")
-    axes.set_ylabel("number of eigenvalues")
-    title = rows["title"].iloc[0]
-    samples = f", {int(rows['n_samples'].iloc[0])} samples" if "n_samples" in rows else ""
-    axes.set_title(f"{title}{samples}, {counted(seeds, 'seed')}")
-    figure.legend(loc="outside upper center", ncols=1)
+        axes.set_title(title)
+        axes.set_xlabel("eigenvalue, log scale")
+    panels[0].set_ylabel("number of eigenvalues")
+    legend = panels[0].get_legend()
+    handles, labels = legend.legend_handles, [text.get_text() for text in legend.get_texts()]
+    legend.remove()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2)
+    name, samples = rows["title"].iloc[0], int(rows["n_samples"].iloc[0])
+    figure.suptitle(
+        f"{name}, {samples} samples, {counted(seeds, 'seed')}", x=0.02, ha="left", fontsize=8
+    )
     return figure

@@ -26,7 +26,7 @@ FUNCTIONS: Mapping[str, Callable[..., Estimate]] = {
         measures_sweeps.elr_spread_difference,
         measures_sweeps.elr_regret,
         measures_sweeps.elr_regret_difference,
-        measures_samples.condition_change,
+        measures_samples.spectrum_change,
         measures_sweeps.kshot_difference,
         measures_sweeps.kshot_trend,
         measures_sweeps.kshot_losses,

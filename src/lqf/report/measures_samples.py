@@ -11,18 +11,20 @@ from lqf.report.measured import NotTested, Results
 from lqf.report.statistics import Estimate, t_interval
 
 
-def condition_change(results: Results, rank: str) -> Estimate:
-    """log10 of the condition number after non-linear fine-tuning over that before it.
+def spectrum_change(results: Results, matrix: str, quantity: str) -> Estimate:
+    """log10 of a property of a Gauss–Newton matrix after non-linear fine-tuning over that before.
 
     Args:
         results: The aggregated CSVs.
-        rank: `own` (eigenvalues above the cutoff in each phase) or `common` (as many in both).
+        matrix: `squared` (JᵀJ/N) or `cross_entropy` (the loss that is trained).
+        quantity: `lambda_max`, `spread` (λ1/λk, k = N) or `effective_dimension`.
 
     Returns:
         The mean over seeds.
     """
-    column = {"own": "kappa", "common": "kappa_common"}[rank]
-    table = results.frame("condition.csv").pivot(index="seed", columns="phase", values=column)
+    rows = results.frame("condition.csv")
+    rows = rows[rows["matrix"] == matrix]
+    table = rows.pivot(index="seed", columns="phase", values=quantity)
     return t_interval(np.log10(table["end"] / table["init"]))
 
 

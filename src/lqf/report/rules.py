@@ -29,7 +29,7 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "elr_spread_difference": ("method", "other"),
     "elr_regret": ("method",),
     "elr_regret_difference": ("method", "other"),
-    "condition_change": ("rank",),
+    "spectrum_change": ("matrix", "quantity"),
     "kshot_difference": ("at",),
     "kshot_trend": (),
     "kshot_losses": ("at",),

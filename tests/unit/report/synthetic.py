@@ -105,7 +105,7 @@ SETTINGS: dict[str, Any] = {
             "batches": [16, 32, 64],
             "epochs": 10,
         },
-        "spectrum": {"dataset": "digits", "samples": 40, "cutoff": 1e-3},
+        "spectrum": {"dataset": "digits", "samples": 40},
         "kshot": {"datasets": list(BASE), "methods": ["lqf", "nlft"], "shots": [1, 2, 5, 10, None]},
         "online": {
             "dataset": "cyrillic",
@@ -309,15 +309,20 @@ def _samples(runs: Path, random: np.random.Generator) -> None:
         ]
         write_csv(folder / "removal.csv", rows, list(rows[0]))
         spectrum = []
-        for phase, (centre, width) in {"init": (-1.0, 1.2), "end": (0.0, 0.7)}.items():
+        phases = {"init": (-1.0, 1.2), "end": (0.0, 0.7)}
+        for matrix, (phase, (centre, width)) in itertools.product(
+            ("squared", "cross_entropy"), phases.items()
+        ):
             values = np.sort(10 ** random.normal(centre, width, 400))[::-1]
             spectrum += [
                 {
                     "phase": phase,
+                    "matrix": matrix,
                     "index": i,
                     "eigenvalue": value,
-                    "rank_kept": 300,
                     "n_samples": 40,
+                    "ridge": 1e-4,
+                    "effective_dimension": 400 * centre**2 + width,
                 }
                 for i, value in enumerate(values)
             ]

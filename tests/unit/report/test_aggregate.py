@@ -131,19 +131,27 @@ def test_shots_pair_the_same_draws(results: Path) -> None:
     assert rows["rel_diff_pct"].to_numpy() == pytest.approx(expected.to_numpy(), abs=2e-3)
 
 
-def test_condition_number_keeps_what_is_above_the_cutoff(tmp_path: Path) -> None:
-    values = {"init": [100.0, 10.0, 1.0, 0.001], "end": [100.0, 50.0, 0.01, 0.001]}
+def test_spread_is_taken_at_as_many_eigenvalues_as_there_are_samples(tmp_path: Path) -> None:
+    values = {"init": [100.0, 10.0, 1.0, 0.0], "end": [100.0, 50.0, 0.01, 0.0]}
     rows = [
-        {"phase": phase, "index": i, "eigenvalue": value}
+        {
+            "phase": phase,
+            "matrix": "cross_entropy",
+            "index": i,
+            "eigenvalue": value,
+            "n_samples": 2,
+            "ridge": 0.1,
+            "effective_dimension": 2.0,
+        }
         for phase, own in values.items()
         for i, value in enumerate(own)
     ]
     write_csv(tmp_path / "runs/spectrum/greek/0/spectrum.csv", rows, list(rows[0]))
-    section = {"dataset": "greek", "cutoff": 1e-3, "seeds": [0]}
+    section = {"dataset": "greek", "seeds": [0]}
     aggregate(tmp_path / "runs", tmp_path / "out", settings(spectrum=section))
     rows_ = pd.read_csv(tmp_path / "out" / "condition.csv").set_index("phase")
-    assert rows_["kappa"].to_dict() == {"init": 100, "end": 2}
-    assert rows_["kappa_common"].to_dict() == {"init": 10, "end": 2}
+    assert rows_["spread"].to_dict() == {"init": 10, "end": 2}
+    assert rows_["lambda_max"].to_dict() == {"init": 100, "end": 100}
 
 
 def test_ranks_start_at_the_most_informative(results: Path) -> None:
