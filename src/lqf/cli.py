@@ -15,11 +15,17 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import shtab
+
+from lqf import __version__
+
 TRAINING = ("train", "elr", "kshot", "online")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lqf", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"lqf {__version__}")
+    shtab.add_argument_to(parser, "--print-completion", help="print completion for a shell")
     commands = parser.add_subparsers(dest="command", required=True)
 
     def command(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> Any:
@@ -35,9 +41,11 @@ def _parser() -> argparse.ArgumentParser:
         for name in names:
             sub.add_argument(f"--{name}", type=Path, required=True)
 
+    from lqf.app import cli as app
     from lqf.data import cli as data
     from lqf.plan import cli as plan
 
+    app.register(command)
     data.register(command, settings)
     plan.register(command)
 

@@ -1,0 +1,130 @@
+"""The sub-commands for a folder of photographs: fit, predict, evaluate, audit and others."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+Command = Callable[[str, str, Callable[[argparse.Namespace], None]], Any]
+
+_PHOTOS = "CLASS/*.jpg, or train/CLASS/*.jpg beside val/CLASS and test/CLASS"
+
+
+def register(command: Command) -> None:
+    """Add the sub-commands to a parser.
+
+    Args:
+        command: Makes a sub-command of a name, a help text and what it runs.
+    """
+
+    def add(name: str, text: str, module: str, example: str) -> Any:
+        def run(options: argparse.Namespace) -> None:
+            getattr(import_module(f"lqf.app.{module}"), f"{name}_command")(options)
+
+        sub = command(name, text, run)
+        sub.formatter_class = argparse.RawDescriptionHelpFormatter
+        sub.epilog = f"example:\n  {example}"
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+        return sub
+
+    def model(sub: Any) -> None:
+        sub.add_argument("model", type=Path, help="a file that lqf fit wrote")
+
+    def output(sub: Any, text: str, default: str | None = None) -> None:
+        file = None if default is None else Path(default)
+        needed = default is None
+        help_text = text if needed else f"{text} (default: {default})"
+        sub.add_argument("-o", "--output", type=Path, required=needed, default=file, help=help_text)
+
+    sub = add("fit", "fit a model to a folder of photographs", "fit", "lqf fit photos -o model.lqf")
+    sub.add_argument("folder", type=Path, help=_PHOTOS)
+    output(sub, "the model", "model.lqf")
+    _network(sub)
+
+    sub = add(
+        "predict", "classes of images, with probabilities", "predict", "lqf predict model.lqf new/"
+    )
+    model(sub)
+    sub.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
+    sub.add_argument("-o", "--output", type=Path, help="CSV or JSON file (default: print CSV)")
+
+    sub = add(
+        "evaluate", "errors on labelled photographs", "predict", "lqf evaluate model.lqf photos"
+    )
+    model(sub)
+    sub.add_argument("folder", type=Path, help=f"{_PHOTOS}; of a split folder test is taken")
+
+    sub = add(
+        "audit", "wrong labels, duplicates, leaks, and what matters", "review", "lqf audit photos"
+    )
+    sub.add_argument("folder", type=Path, help=_PHOTOS)
+    output(sub, "folder for audit.csv, audit.html and model.lqf", "audit")
+    sub.add_argument(
+        "--fix", type=Path, help="CSV with file and label: fit again with these labels"
+    )
+    _network(sub)
+
+    sub = add(
+        "explain",
+        "the training images behind a prediction",
+        "explain",
+        "lqf explain model.lqf a.jpg",
+    )
+    model(sub)
+    sub.add_argument("image", type=Path, help="an image file")
+    sub.add_argument("--number", type=int, default=8, help="images for and against (default: 8)")
+    output(sub, "the page", "explain.html")
+
+    sub = add(
+        "forget",
+        "the model without some photographs, with a receipt",
+        "change",
+        "lqf forget model.lqf --files cat/7.jpg -o without.lqf",
+    )
+    model(sub)
+    sub.add_argument(
+        "--files", nargs="+", required=True, help="training files, as lqf audit names them"
+    )
+    output(sub, "the new model; the receipt lies beside it as .receipt.json", "forgotten.lqf")
+    sub.add_argument("--no-refit", action="store_true", help="do not compare with fitting anew")
+
+    sub = add(
+        "extend",
+        "the model with further photographs",
+        "change",
+        "lqf extend model.lqf more -o new.lqf",
+    )
+    model(sub)
+    sub.add_argument("folder", type=Path, help="CLASS/*.jpg of the model's classes")
+    output(sub, "the new model", "extended.lqf")
+
+    sub = add(
+        "example", "a first look on handwritten digits; no download", "example", "lqf example"
+    )
+    output(sub, "folder for example.png", "lqf-example")
+
+    sub = add(
+        "compare",
+        "are two runs of the workflow the same within intervals",
+        "compare",
+        "lqf compare results/demo results/again",
+    )
+    sub.add_argument("first", type=Path, help="a folder results/SCALE")
+    sub.add_argument("second", type=Path, help="another one")
+
+
+def _network(sub: Any) -> None:
+    sub.add_argument("--network", default="resnet18", help="torchvision name, or timm/NAME")
+    sub.add_argument("--weights", type=Path, help="file of weights (default: the published ones)")
+    sub.add_argument(
+        "--size",
+        type=int,
+        nargs="+",
+        default=[96],
+        help="pixels; of several, leave-one-out chooses",
+    )
+    sub.add_argument("--train", choices=("all", "head"), default="all", help="parameters to fit")
+    sub.add_argument("--device", default="auto", help="cpu, cuda, … (default: auto)")

@@ -1,0 +1,104 @@
+"""`lqf fit`: a model of a folder of photographs."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from typing import Any
+
+from lqf.app.model import PhotoModel, fit_photos
+from lqf.app.output import tell
+from lqf.app.photos import Photos, read_folder
+
+log = logging.getLogger(__name__)
+
+_SMALLEST = 16
+
+
+def fit_command(options: argparse.Namespace) -> None:
+    """Fit, save, and say how well it went.
+
+    Args:
+        options: The command line.
+    """
+    started = time.perf_counter()
+    model, photos, tried = fit_folder(options)
+    model.save(options.output)
+    tell(
+        options,
+        {
+            "model": options.output,
+            "images": len(model.files),
+            "classes": len(model.classes),
+            **described(model),
+            "tried_sizes": tried,
+            "left_out": [f"{file}: {why}" for file, why in photos.unreadable],
+            "seconds": round(time.perf_counter() - started, 1),
+        },
+    )
+
+
+def fit_folder(options: argparse.Namespace) -> tuple[PhotoModel, Photos, list[str]]:
+    """Read the folder and fit at each size that is asked for.
+
+    Args:
+        options: The command line, with folder and network.
+
+    Returns:
+        The model with the least leave-one-out error, every photograph at its size, and the error
+        of each size in words.
+
+    Raises:
+        ValueError: If there are too few classes, or a size is too small.
+    """
+    if min(options.size) < _SMALLEST:
+        raise ValueError(f"--size is {min(options.size)}: images need {_SMALLEST} pixels or more.")
+    best: tuple[float, PhotoModel, Photos] | None = None
+    tried = []
+    for size in options.size:
+        photos = read_folder(options.folder, size)
+        if len(photos.classes) < 2:
+            raise ValueError(
+                f"{options.folder} has only the class {photos.classes[0]!r}: put the images into two "
+                "folders of classes or more."
+            )
+        model = fit_photos(
+            photos.split("train"),
+            options.network,
+            options.weights,
+            train=options.train,
+            device=options.device,
+        )
+        error = leave_one_out_error(model)
+        tried.append(f"{size} pixels: leave-one-out error {error:.1f} %")
+        if best is None or error < best[0]:
+            best = (error, model, photos)
+    if best is None:
+        raise ValueError("--size names no size: give one or more numbers of pixels.")
+    return best[1], best[2], tried
+
+
+def described(model: PhotoModel) -> dict[str, Any]:
+    """What a person wants to know of a fit.
+
+    Args:
+        model: The model.
+
+    Returns:
+        Results by name.
+    """
+    return {
+        "network": model.source.name,
+        "size": model.size,
+        "leave_one_out_error_percent": round(leave_one_out_error(model), 2),
+        "leave_one_out_is_exact": model.lqf.exact_,
+        "certificate": str(model.lqf.certificate_),
+        "mu": float(f"{model.lqf.mu_:.4g}"),
+    }
+
+
+def leave_one_out_error(model: PhotoModel) -> float:
+    """Returns the leave-one-out error in %."""
+    error = model.lqf.leave_one_out().error
+    return float("nan") if error is None else error

@@ -1,0 +1,244 @@
+"""A model that knows its photographs: an LQF with names of classes, files and their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lqf import LQF
+from lqf.app.network import Source, architecture, pretrained
+from lqf.app.photos import Photos
+from lqf.networks import last_layer
+
+_KIND = "lqf photographs 1"
+# Training images whose spread is the unit of `novelty`.
+_REFERENCE = 32
+# α so large that the outputs of the random head do not matter beside it.
+_TARGET_SCALE = 1000.0
+
+
+@dataclass(frozen=True)
+class PhotoModel:
+    """A fitted model and what it was fitted to.
+
+    Attributes:
+        lqf: The estimator.
+        source: The network, and how it wants its pixels.
+        size: Height and width of the images, S.
+        classes: Names, C.
+        files: The training files, N.
+        labels: Their classes, N.
+        hashes: SHA-256 of each file.
+        pixels: N × S × S × 3.
+        spread: Median predictive variance of the training images; see `novelty`.
+        history: What was forgotten or added since the fit, in words.
+    """
+
+    lqf: LQF
+    source: Source
+    size: int
+    classes: tuple[str, ...]
+    files: tuple[str, ...]
+    labels: NDArray[np.int64]
+    hashes: tuple[str, ...]
+    pixels: NDArray[np.uint8]
+    spread: float
+    history: tuple[str, ...] = field(default=())
+
+    def images(self, photos: Photos) -> Tensor:
+        """Returns photographs as the network takes them, M × 3 × S × S."""
+        return self.source.images(photos.pixels)
+
+    def novelty(self, images: Tensor) -> NDArray[np.float64]:
+        """How little the training set says about images, in units of a typical training image.
+
+        Args:
+            images: M × 3 × S × S.
+
+        Returns:
+            The mean variance of the outputs (``J A⁻¹ Jᵀ``) over the median of training images, M.
+        """
+        return variance(self.lqf, images) / self.spread
+
+    def without(self, places: Sequence[int]) -> PhotoModel:
+        """The model at the optimum without some training files.
+
+        Args:
+            places: Positions among the training files.
+
+        Returns:
+            A new model.
+        """
+        gone = set(places)
+        stay = [i for i in range(len(self.files)) if i not in gone]
+        return replace(
+            self,
+            lqf=self.lqf.forget(list(places)),
+            files=tuple(self.files[i] for i in stay),
+            labels=self.labels[stay],
+            hashes=tuple(self.hashes[i] for i in stay),
+            pixels=self.pixels[stay],
+            history=(*self.history, f"forgot {len(gone)} images"),
+        )
+
+    def difference_to_refit(self) -> float:
+        """Relative difference of the training outputs to those of a fit from scratch at the same μ.
+
+        Returns:
+            ``‖f − f_refit‖ / ‖f_refit‖`` over the training images.
+        """
+        images = self.source.images(self.pixels)
+        # The network at w0 as it is: head, activations and folding are those of the fit.
+        kept = {"network": self.lqf.network_, "head": "keep", "activation": None}
+        fresh = LQF(**{**self.lqf.get_params(deep=False), **kept, "ridge": self.lqf.mu_})
+        fresh.fit(images, torch.as_tensor(self.labels))
+        ours, anew = (one.decision_function(images) for one in (self.lqf, fresh))
+        return float((ours - anew).norm() / anew.norm())
+
+    def with_more(self, photos: Photos) -> PhotoModel:
+        """The model at the optimum with further photographs, whose labels are its classes'.
+
+        Args:
+            photos: The photographs.
+
+        Returns:
+            A new model; the new files come last.
+        """
+        return replace(
+            self,
+            lqf=self.lqf.extend(self.images(photos), torch.as_tensor(photos.labels)),
+            files=self.files + photos.files,
+            labels=np.concatenate([self.labels, photos.labels]),
+            hashes=self.hashes + photos.hashes,
+            pixels=np.concatenate([self.pixels, photos.pixels]),
+            history=(*self.history, f"added {len(photos)} images"),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write one file, which appears whole or not at all.
+
+        Args:
+            path: The file.
+        """
+        about = {
+            "kind": _KIND,
+            "network": self.source.name,
+            "mean": self.source.mean,
+            "std": self.source.std,
+            "size": self.size,
+            "classes": self.classes,
+            "files": self.files,
+            "labels": self.labels.tolist(),
+            "hashes": self.hashes,
+            "spread": self.spread,
+            "history": self.history,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".lqf-", dir=path.parent) as folder:
+            inner, outer = Path(folder, "model.safetensors"), Path(folder, "model.zip")
+            self.lqf.save(inner)
+            with zipfile.ZipFile(outer, "w", zipfile.ZIP_STORED) as archive:
+                archive.writestr("photographs.json", json.dumps(about, ensure_ascii=False))
+                archive.write(inner, "model.safetensors")
+                with archive.open("pixels.npy", "w", force_zip64=True) as file:
+                    np.save(file, self.pixels, allow_pickle=False)
+            os.replace(outer, path)
+
+    @classmethod
+    def load(cls, path: Path) -> PhotoModel:
+        """Read a file that `save` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The model.
+
+        Raises:
+            ValueError: If it is no such file.
+        """
+        if not path.is_file():
+            raise ValueError(f"there is no model {path}: make one with lqf fit FOLDER -o {path}.")
+        try:
+            with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+                about: dict[str, Any] = json.loads(archive.read("photographs.json"))
+                if about.get("kind") != _KIND:
+                    raise ValueError(f"{path} was written by another version of lqf: fit it again.")
+                inner = archive.extract("model.safetensors", folder)
+                lqf = LQF.load(inner, architecture(about["network"])[0])
+                with archive.open("pixels.npy") as file:
+                    pixels = np.load(file, allow_pickle=False)
+        except (zipfile.BadZipFile, KeyError) as error:
+            raise ValueError(f"{path} is no model of lqf fit, or damaged ({error}).") from None
+        return cls(
+            lqf,
+            Source(about["network"], tuple(about["mean"]), tuple(about["std"])),
+            about["size"],
+            tuple(about["classes"]),
+            tuple(about["files"]),
+            np.array(about["labels"], dtype=np.int64),
+            tuple(about["hashes"]),
+            pixels,
+            about["spread"],
+            tuple(about["history"]),
+        )
+
+
+def fit_photos(
+    photos: Photos, network: str, weights: Path | None, *, train: str = "all", **options: Any
+) -> PhotoModel:
+    """Fit a model to photographs.
+
+    Args:
+        photos: The training images, of two classes at least.
+        network: Name in torchvision, or ``timm/NAME``.
+        weights: A file of weights; None for the published ones.
+        train: ``all`` parameters, or those of the ``head`` alone, which is faster.
+        options: Of `LQF`.
+
+    Returns:
+        The model.
+    """
+    module, source = pretrained(network, weights)
+    if train == "head":
+        module.requires_grad_(False)
+        last_layer(module)[1].requires_grad_(True)
+    images, labels = source.images(photos.pixels), torch.as_tensor(photos.labels)
+    options = {"target_scale": _TARGET_SCALE, **options}
+    lqf = LQF(module, len(photos.classes), **options).fit(images, labels)
+    step = max(1, len(photos) // _REFERENCE)
+    return PhotoModel(
+        lqf,
+        source,
+        int(photos.pixels.shape[1]),
+        photos.classes,
+        photos.files,
+        photos.labels,
+        photos.hashes,
+        photos.pixels,
+        float(np.median(variance(lqf, images[::step]))),
+    )
+
+
+def variance(lqf: LQF, images: Tensor) -> NDArray[np.float64]:
+    """Mean over the outputs of the predictive variance of each image, M."""
+    covariance = lqf.predictive_covariance(images)
+    return covariance.diagonal(dim1=1, dim2=2).mean(1).cpu().numpy()
+
+
+def file_hash(path: Path) -> str:
+    """Returns the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,165 @@
+"""The pre-trained network by name: of torchvision or timm, with published weights or a file's."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lqf.networks import last_layer
+from lqf.networks.weights import features_state, read_state
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which network, and how it wants its pixels.
+
+    Attributes:
+        name: Name in torchvision, or ``timm/NAME``.
+        mean: Of the pixels it was pre-trained on, by channel, in [0, 1].
+        std: Their standard deviation.
+    """
+
+    name: str
+    mean: tuple[float, float, float] = _IMAGENET[0]
+    std: tuple[float, float, float] = _IMAGENET[1]
+
+    def images(self, pixels: Any) -> Tensor:
+        """Pixels as the network takes them.
+
+        Args:
+            pixels: M × S × S × 3, uint8.
+
+        Returns:
+            M × 3 × S × S, float32, normalised.
+        """
+        values = torch.as_tensor(pixels).float() / 255.0
+        normal = (values - torch.tensor(self.mean)) / torch.tensor(self.std)
+        return normal.permute(0, 3, 1, 2).contiguous()
+
+
+def architecture(name: str) -> tuple[nn.Module, Source]:
+    """A network without its weights.
+
+    Args:
+        name: Name in torchvision, or ``timm/NAME``.
+
+    Returns:
+        The network, and how it wants its pixels.
+
+    Raises:
+        ValueError: If there is none of that name.
+    """
+    # What the constructors draw is overwritten; the caller's generator is left as it was.
+    with torch.random.fork_rng(devices=[]):
+        if not name.startswith("timm/"):
+            return _torchvision(name)
+        timm = _timm()
+        short = name.removeprefix("timm/")
+        if not timm.is_model(short):
+            raise ValueError(_unknown(name, [f"timm/{one}" for one in timm.list_models()]))
+        network = timm.create_model(short, pretrained=False)
+    return network, Source(name, *(tuple(network.pretrained_cfg[key]) for key in ("mean", "std")))
+
+
+def pretrained(name: str, weights: Path | None) -> tuple[nn.Module, Source]:
+    """A network with its weights.
+
+    Args:
+        name: Name in torchvision, or ``timm/NAME``.
+        weights: A file of weights (safetensors or a state dict); None for the published ones, which
+            are downloaded unless they are on this machine.
+
+    Returns:
+        The network, and how it wants its pixels.
+
+    Raises:
+        ValueError: If there is no such network, or the weights cannot be had.
+    """
+    network, source = architecture(name)
+    if weights is not None:
+        head, _ = last_layer(network)
+        own = {key: value for key, value in network.state_dict().items() if key.startswith(head)}
+        state = {**own, **read_state(weights)}
+        # The head is replaced, so a file may lack it or have one of another size.
+        for key, value in own.items():
+            if state[key].shape != value.shape:
+                state[key] = value
+        network.load_state_dict(features_state(state, network, [head], str(weights)))
+        return network, source
+    if name.startswith("timm/"):
+        return _published_timm(name), source
+    network.load_state_dict(_published(name))
+    return network, source
+
+
+def _torchvision(name: str) -> tuple[nn.Module, Source]:
+    from torchvision import models
+
+    names = models.list_models(module=models)
+    if name not in names:
+        raise ValueError(_unknown(name, names))
+    options = {"init_weights": False} if name in {"googlenet", "inception_v3"} else {}
+    return models.get_model(name, weights=None, **options), Source(name)
+
+
+def _published(name: str) -> Any:
+    from torchvision import models
+
+    members = models.get_model_weights(name).__members__
+    weights = members.get("IMAGENET1K_V1") or next(iter(members.values()))
+    file = weights.url.rpartition("/")[2]
+    place = Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True)
+    except (OSError, RuntimeError) as error:
+        digest = file.rpartition("-")[2].partition(".")[0]
+        raise ValueError(
+            f"the weights of {name} are not on this machine and could not be had ({_short(error)}): "
+            f"put the file {file}, whose SHA-256 begins with {digest}, into {place}, or name a file "
+            "with --weights."
+        ) from None
+
+
+def _published_timm(name: str) -> nn.Module:
+    short = name.removeprefix("timm/")
+    try:
+        return _timm().create_model(short, pretrained=True)
+    except (OSError, RuntimeError) as error:
+        home = os.environ.get("HF_HOME", "~/.cache/huggingface")
+        raise ValueError(
+            f"the weights of {name} are not on this machine and could not be had ({_short(error)}): "
+            f"put model.safetensors of the hub's timm/{short} into its folder in {home}, or name a "
+            "file with --weights."
+        ) from None
+
+
+def _timm() -> Any:
+    try:
+        import timm
+    except ImportError:
+        raise ValueError(
+            "networks of timm need the package timm: run pip install timm, or choose a network of "
+            "torchvision."
+        ) from None
+    return timm
+
+
+def _unknown(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
+    return (
+        f"there is no network {name!r}: {hint}Allowed are torchvision's classifiers, as resnet18 or "
+        "mobilenet_v2, and timm/NAME."
+    )
+
+
+def _short(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:120]

@@ -1,0 +1,129 @@
+"""`lqf audit`: a CSV and one page about a folder of photographs, and a fit with labels put right."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lqf.app.audit import Audit, audit, relabelled
+from lqf.app.fit import fit_folder
+from lqf.app.model import fit_photos
+from lqf.app.output import tell, write_page, write_table
+from lqf.app.photos import Photos
+
+log = logging.getLogger(__name__)
+
+
+def audit_command(options: argparse.Namespace) -> None:
+    """Audit a folder.
+
+    Args:
+        options: The command line.
+    """
+    started = time.perf_counter()
+    corrections = None if options.fix is None else read_corrections(options.fix)
+    model, photos, _ = fit_folder(options)
+    train = photos.split("train")
+    before: float | None = None
+    changes: list[str] = []
+    if corrections is not None:
+        before = audit(model, train, None).error
+        train, changes = relabelled(train, corrections)
+        model = fit_photos(
+            train, options.network, options.weights, train=options.train, device=options.device
+        )
+    others = photos.split("val", "test") if set(photos.splits) - {"train"} else None
+    found = audit(model, train, others)
+    write_table(found.rows, options.output / "audit.csv")
+    model.save(options.output / "model.lqf")
+    page(found, train, others, photos, options)
+    told: dict[str, Any] = {
+        **found.summary,
+        "look_first_at": [
+            f"{row['file']}: {row['label']}? ({row['predicted']} {row['p_predicted']:.0%})"
+            for _, row in suspicious(found.rows).head(5).iterrows()
+        ],
+        "confused": [
+            f"{row['label']} taken for {row['predicted']}: {row['images']}"
+            for _, row in found.confusions.head(5).iterrows()
+        ],
+    }
+    if corrections is not None:
+        told |= {"corrected": changes, "error_before_corrections_percent": before}
+    told |= {
+        "left_out": [f"{file}: {why}" for file, why in photos.unreadable],
+        "page": options.output / "audit.html",
+        "table": options.output / "audit.csv",
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+    tell(options, told)
+
+
+def read_corrections(path: Path) -> pd.DataFrame:
+    """Read a CSV of corrections.
+
+    Args:
+        path: The file, with the columns file and label.
+
+    Returns:
+        Its rows; an empty label is an empty text.
+
+    Raises:
+        ValueError: If it cannot be read.
+    """
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"the corrections {path} cannot be read: {error}.") from None
+
+
+def suspicious(rows: pd.DataFrame) -> pd.DataFrame:
+    """Training images whose label looks wrong, the worst first.
+
+    Args:
+        rows: The audit's.
+
+    Returns:
+        Those whose class is predicted otherwise by the model without them.
+    """
+    train = rows[rows["split"] == "train"]
+    return train[train["label"] != train["predicted"]].sort_values("rank_label")
+
+
+def page(
+    found: Audit,
+    train: Photos,
+    others: Photos | None,
+    photos: Photos,
+    options: argparse.Namespace,
+) -> None:
+    """Write audit.html.
+
+    Args:
+        found: The findings.
+        train: Training images, in the order of the rows.
+        others: The images after them.
+        photos: All that was read.
+        options: The command line.
+    """
+    pixels = train.pixels if others is None else np.concatenate([train.pixels, others.pixels])
+    counts = Counter(found.rows["label"])
+    write_page(
+        "audit.html",
+        options.output / "audit.html",
+        folder=str(options.folder),
+        found=found,
+        summary=found.summary,
+        rows=found.rows.reset_index(names="place").to_dict("records"),
+        classes=[(name, counts[name]) for name in photos.classes],
+        confusions=found.confusions.head(20).to_dict("records"),
+        unreadable=photos.unreadable,
+        pixels=pixels,
+    )
