@@ -10,9 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lqf import config_problems
+from lqf import config_problems, documents
 from lqf.config_keys import Keys, points
 from lqf.data.published import Published
 
@@ -64,9 +62,11 @@ def load(*paths: str | Path) -> Config:
     config: Config = {}
     for path in paths:
         try:
-            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+            content = documents.read(path)
         except FileNotFoundError:
             raise ConfigError(f"configuration file {path} does not exist.") from None
+        except documents.BadDocument as error:
+            raise ConfigError(f"configuration file {error}") from None
         if not isinstance(content, Mapping):
             raise ConfigError(f"configuration file {path} must hold a mapping of keys.")
         config = merge(config, content)

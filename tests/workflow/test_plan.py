@@ -187,6 +187,10 @@ def test_figures_without_results_are_refused(snakemake: Run) -> None:
             "training: {sgd: {rates: [-0.1]}}",
             "config key 'training.sgd.rates[0]' is -0.1, but must be above 0.",
         ),
+        (
+            "image_size: 8\nimage_size: 9",
+            "overlay.yaml, line 2: the key 'image_size' is there already",
+        ),
         ("trainig: {}", "config key 'trainig' does not exist: did you mean 'training'?"),
         ("data_folder: nowhere", "config key 'data_folder' is 'nowhere', a folder that does not"),
         ("datasets: [digit]", "config key 'datasets[0]' is 'digit', not a data set: did you mean"),

@@ -15,6 +15,8 @@ CATALOGUE = Path(workflow.basedir) / "config" / "datasets.yaml"
 PUBLISHED = published_reader.read(CATALOGUE).datasets
 
 try:
+    # Snakemake has read them already, but keeps the last of two equal keys and says nothing.
+    settings.load(*workflow.configfiles)
     CONFIG = settings.resolve(config, PUBLISHED)
 except settings.ConfigError as problem:
     raise WorkflowError(str(problem)) from None

@@ -123,46 +123,35 @@ def check_numbers(listing: Listing, dataset: Published) -> None:
         WrongListing: If one differs; the message names the class if it can.
     """
     name = dataset.name
+
+    def compare(number: int, low: int, high: int, whose: str, where: str = "") -> None:
+        if not low <= number <= high:
+            wanted = str(low) if low == high else f"{low} to {high}"
+            raise WrongListing(f"{whose} {number} images{where}, but the catalogue says {wanted}.")
+
     if len(listing.classes) != dataset.classes:
         raise WrongListing(
             f"data set {name!r} has {len(listing.classes)} classes, but the catalogue says "
             f"{dataset.classes}."
         )
+    gap = dataset.missing
     counts = Counter((entry.split, entry.label) for entry in listing.entries)
     for split, allowed in dataset.per_class.items():
-        for label, class_name in enumerate(listing.classes):
-            low, high = (
-                (allowed[class_name], allowed[class_name])
-                if isinstance(allowed, Mapping)
-                else allowed
-            )
-            number = counts[split, label]
-            if not low <= number <= high:
-                wanted = str(low) if low == high else f"{low} to {high}"
-                raise WrongListing(
-                    f"class {class_name!r} of data set {name!r} has {number} images in split "
-                    f"{split!r}, but the catalogue says {wanted}."
-                )
-    totals = Counter(entry.label for entry in listing.entries)
-    for class_name, total in dataset.class_totals.items():
-        number = totals[listing.classes.index(class_name)] if class_name in listing.classes else 0
-        if number != total:
-            raise WrongListing(
-                f"class {class_name!r} of data set {name!r} has {number} images, but the catalogue "
-                f"says {total}."
-            )
-    for split, wanted_number in dataset.images.items():
-        number = sum(count for (one, _), count in counts.items() if one == split)
-        if wanted_number is not None and number != wanted_number:
-            raise WrongListing(
-                f"data set {name!r} has {number} images in split {split!r}, but the catalogue says "
-                f"{wanted_number} (classes have {_spread(counts, split, listing.classes)})."
-            )
-    if dataset.found is not None and listing.found != dataset.found:
-        raise WrongListing(
-            f"the archives of data set {name!r} hold {listing.found} images, but the catalogue says "
-            f"{dataset.found}."
-        )
+        for label, one in enumerate(listing.classes):
+            low, high = (allowed[one],) * 2 if isinstance(allowed, Mapping) else allowed
+            whose = f"class {one!r} of data set {name!r} has"
+            compare(counts[split, label], low - gap, high, whose, f" in split {split!r}")
+    totals = Counter(listing.classes[entry.label] for entry in listing.entries)
+    for one, total in dataset.class_totals.items():
+        compare(totals[one], total, total, f"class {one!r} of data set {name!r} has")
+    for split, wanted in dataset.images.items():
+        if wanted is not None:
+            number = sum(count for (other, _), count in counts.items() if other == split)
+            where = f" in split {split!r} (classes {_spread(counts, split, listing.classes)})"
+            compare(number, wanted - gap, wanted, f"data set {name!r} has", where)
+    if dataset.found is not None:
+        whose = f"the archives of data set {name!r} hold"
+        compare(listing.found, dataset.found - gap, dataset.found, whose)
 
 
 def check_filled(listing: Listing, name: str) -> Listing:

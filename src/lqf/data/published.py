@@ -1,53 +1,95 @@
-"""The data sets of the paper and the published weights, as `config/datasets.yaml` describes them.
+"""The data sets of the paper and the published weights: every key of `config/datasets.yaml`.
 
-`lqf.data.published_reader` reads and checks that file. This module is read while a workflow is being
-planned, so it imports neither torch nor Pillow.
+Each class checks what it is made of, whoever makes it; `lqf.data.published_reader` reads the file. This
+module is read while a workflow is being planned, so it imports neither torch nor Pillow.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from lqf.data.catalogue import Split
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.dataclasses import dataclass
 
-Range = tuple[int, int]
-"""Fewest and most images."""
+from lqf.data.catalogue import DEMO, Split
 
 
 class CatalogueError(ValueError):
     """The catalogue is not usable; the message says which key is wrong and what is allowed."""
 
 
-@dataclass(frozen=True)
+def _group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise ValueError(f"it is no pattern, {error}") from None
+    if groups < 1:
+        raise ValueError("it must have a group in parentheses")
+    return pattern
+
+
+def _not_of_the_demo(name: str) -> str:
+    if name in DEMO:
+        raise ValueError("it is a name of the demo's, choose another one")
+    return name
+
+
+def _both_ends(value: Any) -> Any:
+    return (value, value) if isinstance(value, int) else value
+
+
+Count = Annotated[int, Field(gt=0, strict=True)]
+Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$"), AfterValidator(_not_of_the_demo)]
+FileName = Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$")]
+Address = Annotated[str, Field(pattern="^https?://")]
+Group = Annotated[str, AfterValidator(_group)]
+"""Regular expression at the start of a file name; files with the same first group stay together."""
+Range = Annotated[tuple[Count, Count], BeforeValidator(_both_ends)]
+"""Fewest and most images; a number is both."""
+Patterns = tuple[str, ...]
+CHECKED = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True, config=CHECKED)
 class File:
     """One file to download.
 
     Attributes:
         name: What it is called in the archive folder.
+        urls: Where it is, in the order in which to try.
         bytes: Its size, or None if unknown.
         sha256: Hexadecimal digest, or None if unknown.
         md5: Hexadecimal digest, or None; used where there is no sha256.
         unpacked: Bytes that its content may have at most; None for a file that is no archive.
-        urls: Where it is, in the order in which to try.
         dead: Where it was: address -> what became of it. Never tried.
         move: Folders that it calls differently: its name -> the name in `take`; ``.`` is the top.
         caution: Why its address may refuse, such as one that may ask for an account; else empty.
         prefix: How its sha256 begins, where only that is known.
     """
 
-    name: str
-    bytes: int | None
-    sha256: str | None
-    md5: str | None
-    unpacked: int | None
-    urls: tuple[str, ...]
-    dead: Mapping[str, str]
-    move: Mapping[str, str]
+    name: FileName
+    urls: tuple[Address, ...]
+    bytes: Count | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    md5: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = None
+    unpacked: Count | None = None
+    dead: Mapping[Address, str] = Field(default_factory=dict)
+    move: Mapping[str, str] = Field(default_factory=dict)
     caution: str = ""
     prefix: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _part_the_dead(cls, given: Any) -> Any:
+        """An address in the catalogue is {url, dead: why} where nothing is there any more."""
+        if not isinstance(given, dict) or not isinstance(given.get("urls"), list):
+            return given
+        dead = [url for url in given["urls"] if isinstance(url, dict) and {*url} == {"url", "dead"}]
+        alive = [url for url in given["urls"] if url not in dead]
+        return {**given, "urls": alive, "dead": {one["url"]: one["dead"] for one in dead}}
 
     @property
     def digest(self) -> tuple[str, str] | None:
@@ -59,57 +101,37 @@ class File:
         return ("sha256", self.prefix) if self.prefix is not None else None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class SplitRule:
     """How a data set without an official split is split, and how validation images are set aside.
 
     Attributes:
         rule: official, per_class (`train` images of every class), or fraction (`test` of the images).
         train: Training images of a class.
-        test: Fraction of the images to test on.
+        test: Fraction of the images to take.
         seed: Of the draw.
-        group: Regular expression at the start of a file name; files with the same first group stay
-            together. None draws single images.
+        group: Files with the same first group of this pattern stay together. None draws single images.
     """
 
     rule: Literal["official", "per_class", "fraction"]
-    train: int = 0
-    test: float = 0.0
+    train: Annotated[int, Field(ge=0)] = 0
+    test: Annotated[float, Field(ge=0, lt=1)] = 0.0
     seed: int = 0
-    group: str | None = None
+    group: Group | None = None
+
+    @model_validator(mode="after")
+    def _amount(self) -> SplitRule:
+        if (self.rule == "fraction") != (self.test > 0):
+            raise ValueError("a fraction, and no other rule, needs 'test' between 0 and 1")
+        if (self.rule == "per_class") != (self.train > 0):
+            raise ValueError("per_class, and no other rule, needs 'train' of at least 1")
+        return self
 
 
-@dataclass(frozen=True)
-class Published:
-    """One data set of the paper; the attributes are the keys of the catalogue, described there.
-
-    Attributes:
-        paper: How Table 1 of the paper calls it, or None.
-        per_class: split -> (fewest, most) images of every class, or class -> number.
-        parts: part -> choices, best first -> files.
-    """
+class _Parts:
+    """What is downloaded: part -> choices, best first -> files."""
 
     name: str
-    title: str
-    paper: str | None
-    group: Literal["coarse", "fine"]
-    home: str | None
-    citation: str
-    licence: str
-    classes: int
-    found: int | None
-    images: Mapping[Split, int | None]
-    per_class: Mapping[Split, Range | Mapping[str, int]]
-    class_totals: Mapping[str, int]
-    class_names: tuple[str, ...]
-    layout: str
-    split: SplitRule
-    validation: SplitRule | None
-    take: tuple[str, ...]
-    junk: tuple[str, ...]
-    drop: tuple[str, ...]
-    cut_bottom: int
-    notes: str
     parts: Mapping[str, tuple[tuple[File, ...], ...]]
 
     def choice(self, part: str) -> tuple[File, ...]:
@@ -117,14 +139,60 @@ class Published:
         choices = self.parts[part]
         return next((one for one in choices if all(file.urls for file in one)), choices[0])
 
+
+@dataclass(frozen=True, config=CHECKED)
+class Published(_Parts):
+    """One data set of the paper; the attributes are the keys of the catalogue, described there.
+
+    Attributes:
+        paper: How Table 1 of the paper calls it, or None.
+        per_class: split -> (fewest, most) images of every class, or class -> number.
+        missing: So many images that its lists name may be missing.
+        parts: part -> choices, best first -> files.
+    """
+
+    name: Name
+    title: str
+    group: Literal["coarse", "fine"]
+    citation: str
+    licence: str
+    classes: Count
+    images: Mapping[Split, Count | None]
+    layout: str
+    split: SplitRule
+    take: Patterns
+    parts: Mapping[str, tuple[tuple[File, ...], ...]]
+    paper: str | None = None
+    home: str | None = None
+    found: Count | None = None
+    per_class: Mapping[Split, Range | Mapping[str, Count]] = Field(default_factory=dict)
+    class_totals: Mapping[str, Count] = Field(default_factory=dict)
+    class_names: tuple[str, ...] = ()
+    validation: SplitRule | None = None
+    missing: Annotated[int, Field(ge=0)] = 0
+    junk: Patterns = ()
+    drop: Patterns = ()
+    cut_bottom: Annotated[int, Field(ge=0)] = 0
+    notes: str = ""
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Published:
+        if self.class_names and len(self.class_names) != self.classes:
+            raise ValueError(
+                f"'class_names' has {len(self.class_names)} names, but 'classes' is {self.classes}"
+            )
+        if not {"train", "test"} <= {*self.images}:
+            raise ValueError("'images' needs 'train' and 'test'")
+        return self
+
     @property
     def download_bytes(self) -> int:
         """Bytes of the choice of every part that is downloaded, as far as known."""
         return sum(file.bytes or 0 for part in self.parts for file in self.choice(part))
 
 
-@dataclass(frozen=True)
-class Weights:
+@dataclass(frozen=True, config=CHECKED)
+class Weights(_Parts):
     """Published weights of a backbone.
 
     Attributes:
@@ -139,12 +207,22 @@ class Weights:
     file: File
 
     @property
-    def parts(self) -> Mapping[str, tuple[tuple[File, ...], ...]]:
+    def parts(self) -> Mapping[str, tuple[tuple[File, ...], ...]]:  # type: ignore[override]
         """The file, as the parts of a data set are described."""
         return {"weights": ((self.file,),)}
 
 
-@dataclass(frozen=True)
+def _named(entries: Any) -> Any:
+    """What is under a key is told its name."""
+    if not isinstance(entries, dict):
+        return entries
+    return {
+        key: {"name": key, **entry} if isinstance(entry, dict) else entry
+        for key, entry in entries.items()
+    }
+
+
+@dataclass(frozen=True, config=CHECKED)
 class Catalogue:
     """All that `config/datasets.yaml` holds.
 
@@ -153,8 +231,8 @@ class Catalogue:
         weights: name -> weights.
     """
 
-    datasets: Mapping[str, Published]
-    weights: Mapping[str, Weights]
+    datasets: Annotated[Mapping[str, Published], BeforeValidator(_named)]
+    weights: Annotated[Mapping[str, Weights], BeforeValidator(_named)]
 
     def get(self, name: str) -> Published:
         """Look a data set up.

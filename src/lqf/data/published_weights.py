@@ -46,15 +46,5 @@ def find(catalogue: Catalogue, name: str) -> Weights:
         title=f"{network}, torchvision {source.upper()}",
         licence="BSD-3-Clause",
         top1=accuracy,
-        file=File(
-            name=file_name,
-            bytes=None,
-            sha256=None,
-            md5=None,
-            unpacked=None,
-            urls=(found.url,),
-            dead={},
-            move={},
-            prefix=prefix[1] if prefix else None,
-        ),
+        file=File(file_name, (found.url,), prefix=prefix[1] if prefix else None),
     )

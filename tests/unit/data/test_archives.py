@@ -34,7 +34,8 @@ def server(monkeypatch):
 
 def _file(name, *urls, known=True):
     digest = hashlib.sha256(CONTENTS[name]).hexdigest() if known else None
-    return File(name, len(CONTENTS[name]) if known else None, digest, None, 10, urls, {}, {})
+    size = len(CONTENTS[name]) if known else None
+    return File(name, urls, bytes=size, sha256=digest, unpacked=10)
 
 
 def _dataset(*choices):

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lqf.data.layouts import read_layout
 from lqf.data.listing import Entry, Listing, WrongListing, assign, class_names, draw
 from lqf.data.published import SplitRule
 from lqf.data.published_reader import read
@@ -89,7 +90,7 @@ def test_validation_images_come_out_of_training():
         ({"class_totals": {"PNEUMONIA": 12}}, "class 'PNEUMONIA' .* has 13 images, .* says 12"),
         (
             {"images": {"train": 21, "test": 6}},
-            "has 20 images in split 'train', .* says 21 .*'NORMAL'",
+            "has 20 images in split 'train' .*'NORMAL'.* says 21",
         ),
         ({"classes": 3}, "has 2 classes, but the catalogue says 3"),
         ({"found": 30}, "hold 26 images, but the catalogue says 30"),
@@ -119,3 +120,32 @@ def test_readable_names_give_way_where_they_would_coincide():
     keys = ["n1-dog", "n2-dog"]
     assert class_names(keys, lambda key: key.partition("-")[2]) == ("n1-dog", "n2-dog")
     assert class_names(keys, lambda key: key.partition("-")[0]) == ("n1", "n2")
+
+
+@pytest.mark.parametrize(("tolerated", "lost"), [(2, 2), (2, 3), (0, 1)])
+def test_a_copy_may_lack_as_many_listed_images_as_the_catalogue_tolerates(
+    tolerated, lost, tmp_path
+):
+    dataset = dataclasses.replace(
+        read().get("mit67"),
+        classes=2,
+        images={"train": 20, "test": 8},
+        per_class={"train": (10, 10)},
+        missing=tolerated,
+    )
+    for split, number in (("Train", 10), ("Test", 4)):
+        names = [f"{key}/{split}{n}.jpg" for key in ("attic", "bar") for n in range(number)]
+        (tmp_path / f"{split}Images.txt").write_text("\n".join(names))
+        for name in names[lost if split == "Train" else 0 :]:
+            (tmp_path / "Images" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "Images" / name).touch()
+    if lost > tolerated:
+        sentence = (
+            rf"{lost} of 28 listed images .* first is 'Images/attic/Train0\.jpg' of class 'attic'"
+        )
+        with pytest.raises(WrongListing, match=sentence):
+            read_layout(tmp_path, dataset)
+        return
+    listing = assign(read_layout(tmp_path, dataset), dataset)
+    assert len(listing.entries) == 28 - lost
+    assert listing.left_out["listed, but missing (first Images/attic/Train0.jpg)"] == lost

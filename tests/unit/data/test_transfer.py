@@ -31,11 +31,9 @@ def _file(server, *names, known=True, content=CONTENT, unpacked=None):
         name="data.tar",
         bytes=len(content) if known else None,
         sha256=hashlib.sha256(content).hexdigest() if known else None,
-        md5=None,
         unpacked=unpacked,
         urls=tuple(server.url(name) for name in names),
         dead={"http://old.example/data.tar": "gone since 2020"},
-        move={},
     )
 
 
@@ -176,7 +174,7 @@ def test_the_failure_names_every_mirror_with_its_reason(server, tmp_path):
 def test_md5_serves_where_there_is_no_sha256(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"abc")
-    file = File("file", None, None, hashlib.md5(b"abc").hexdigest(), None, (), {}, {})
+    file = File("file", (), md5=hashlib.md5(b"abc").hexdigest())
     verify(path, file, "here")
     path.write_bytes(b"abd")
     with pytest.raises(

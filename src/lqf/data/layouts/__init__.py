@@ -7,26 +7,14 @@ in which files or lines come: lists are joined by name or number, and names are 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from pathlib import Path
 
 from lqf.data.layouts import folders, lists, matlab
 from lqf.data.listing import Listing
 from lqf.data.published import CatalogueError, Published
 
-LAYOUTS: dict[str, Callable[[Path, Published], Listing]] = {
-    "aircraft": lists.aircraft,
-    "birds": lists.birds,
-    "birds_2010": lists.birds_2010,
-    "cars": matlab.cars,
-    "class_folders": folders.class_folders,
-    "dogs": matlab.dogs,
-    "flowers": matlab.flowers,
-    "listed_paths": lists.listed_paths,
-    "numbered_folders": folders.numbered_folders,
-    "pets": lists.pets,
-    "split_folders": folders.split_folders,
-}
+LAYOUTS = {**folders.LAYOUTS, **lists.LAYOUTS, **matlab.LAYOUTS}
+"""Name in the catalogue -> reader."""
 
 
 def read_layout(root: Path, dataset: Published) -> Listing:
@@ -47,6 +35,6 @@ def read_layout(root: Path, dataset: Published) -> Listing:
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise CatalogueError(
             f"catalogue key 'datasets.{dataset.name}.layout' is {dataset.layout!r}: {hint}choose one "
-            f"of {', '.join(LAYOUTS)}."
+            f"of {', '.join(sorted(LAYOUTS))}."
         )
     return LAYOUTS[dataset.layout](root, dataset)

@@ -7,65 +7,32 @@ from pathlib import Path
 from typing import cast
 
 from lqf.data.catalogue import Split
-from lqf.data.layouts.files import images_under
+from lqf.data.layouts.files import Reader, images_under
 from lqf.data.listing import Entry, Listing, WrongListing, class_names
 from lqf.data.published import Published
 
 
-def numbered_folders(root: Path, dataset: Published) -> Listing:
-    """Read ``TOP/NNN.name/*``; the number is the label, from 1 on (Caltech-256).
+def _by_folder(display: Callable[[str], str]) -> Reader:
+    """A reader of ``TOP/CLASS/*``, without a split."""
 
-    Args:
-        root: The folder of unpacked archives.
-        dataset: The catalogue's entry.
+    def read(root: Path, dataset: Published) -> Listing:
+        paths = images_under(root)
+        by_folder: dict[str, list[str]] = {}
+        for path in paths:
+            by_folder.setdefault(path.split("/")[-2], []).append(path)
+        dropped = {key: len(by_folder.pop(key)) for key in dataset.drop if key in by_folder}
+        keys = sorted(by_folder)
+        entries = tuple(
+            Entry(path, label, None) for label, key in enumerate(keys) for path in by_folder[key]
+        )
+        left_out = {f"class {key}": number for key, number in dropped.items()}
+        return Listing(class_names(keys, display), entries, len(paths), left_out)
 
-    Returns:
-        The images, without a split.
-    """
-    return _by_folder(root, dataset, lambda key: key.partition(".")[2])
-
-
-def class_folders(root: Path, dataset: Published) -> Listing:
-    """Read ``TOP/CLASS/*`` (Malaria).
-
-    Args:
-        root: The folder of unpacked archives.
-        dataset: The catalogue's entry.
-
-    Returns:
-        The images, without a split.
-    """
-    return _by_folder(root, dataset, str)
+    return read
 
 
-def _by_folder(root: Path, dataset: Published, display: Callable[[str], str]) -> Listing:
-    paths = images_under(root)
-    by_folder: dict[str, list[str]] = {}
-    for path in paths:
-        by_folder.setdefault(path.split("/")[-2], []).append(path)
-    dropped = {key: len(by_folder.pop(key)) for key in dataset.drop if key in by_folder}
-    keys = sorted(by_folder)
-    names = class_names(keys, display)
-    entries = tuple(
-        Entry(path, label, None) for label, key in enumerate(keys) for path in by_folder[key]
-    )
-    left_out = {f"class {key}": number for key, number in dropped.items()}
-    return Listing(names, entries, len(paths), left_out)
-
-
-def split_folders(root: Path, dataset: Published) -> Listing:
-    """Read ``TOP/SPLIT/CLASS/*`` (Chest X-Ray).
-
-    Args:
-        root: The folder of unpacked archives.
-        dataset: The catalogue's entry.
-
-    Returns:
-        The images with their splits.
-
-    Raises:
-        WrongListing: If a folder is not a split of the catalogue.
-    """
+# ``TOP/SPLIT/CLASS/*`` (Chest X-Ray).
+def _split_folders(root: Path, dataset: Published) -> Listing:
     paths = images_under(root)
     keys = sorted({path.split("/")[-2] for path in paths})
     entries = []
@@ -78,3 +45,11 @@ def split_folders(root: Path, dataset: Published) -> Listing:
             )
         entries.append(Entry(path, keys.index(key), cast(Split, split)))
     return Listing(tuple(keys), tuple(entries), len(paths))
+
+
+LAYOUTS: dict[str, Reader] = {
+    # NNN.name: the number is the label, from 1 on (Caltech-256).
+    "numbered_folders": _by_folder(lambda key: key.partition(".")[2]),
+    "class_folders": _by_folder(str),  # Malaria.
+    "split_folders": _split_folders,
+}
