@@ -2,6 +2,7 @@
 #
 #   snakemake --configfile config/demo.yaml     demo scale: no download, no GPU
 #   snakemake figures                           redraw from the committed results; trains nothing
+#   snakemake report                            one page for each scale that has results
 #   snakemake                                   paper scale (config/config.yaml)
 #   snakemake --profile profiles/slurm          paper scale on a SLURM cluster
 #
@@ -37,6 +38,8 @@ localrules:
     figure,
     figures,
     page,
+    report,
+    report_page,
     results,
     runs,
     table,

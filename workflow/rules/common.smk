@@ -189,18 +189,18 @@ def artefact_files(scale, kind=None, experiments=None):
     ]
 
 
+def result_folders():
+    """Folders results/SCALE that hold claims."""
+    found = Path("results").glob(f"*/{artefacts.CLAIMS_FILE}")
+    return sorted(file.parent for file in found)
+
+
 def drawable(kind=None):
     """Tables and figures of every scale whose results are there, whatever is configured."""
     found = []
-    for claims in sorted(Path("results").glob(f"*/{artefacts.CLAIMS_FILE}")):
-        present = [
-            name
-            for name in artefacts.AGGREGATED
-            if all(
-                (claims.parent / file).exists() for file in artefacts.AGGREGATED[name]
-            )
-        ]
-        found += artefact_files(claims.parent.name, kind, present)
+    for folder in result_folders():
+        scale = folder.name
+        found += artefact_files(scale, kind, present_experiments(scale))
     if not found:
         raise WorkflowError(
             "There is nothing to draw: no folder results/SCALE holds aggregated results; "
@@ -259,3 +259,25 @@ def described(name, scale):
     """How the report lists a table or figure."""
     artefact = artefacts.get(name)
     return {"artefact": artefact.label, "shows": artefact.title, "scale": scale}
+
+
+def present_experiments(scale):
+    """Experiments of a scale whose aggregated results are all there."""
+    return [
+        name
+        for name in artefacts.AGGREGATED
+        if all(
+            Path("results", scale, file).exists() for file in artefacts.AGGREGATED[name]
+        )
+    ]
+
+
+def report_inputs(scale):
+    """What the report of a scale shows: its claims, and every table and figure that can be drawn."""
+    drawn = artefact_files(scale, experiments=present_experiments(scale))
+    return [f"results/{scale}/{artefacts.CLAIMS_FILE}", *drawn]
+
+
+def reports():
+    """The report of every scale that has results."""
+    return [f"{folder}/report.html" for folder in result_folders()]

@@ -1,4 +1,26 @@
-# The tour: a notebook that is executed against the results of this run.
+# The report of a run, and the tour: a notebook that is executed against its results.
+
+
+# One page with verdicts, tables and figures, for each scale that has results; trains nothing.
+rule report:
+    input:
+        lambda wildcards: reports(),
+
+
+# Write the page from the claims and from what was drawn.
+rule report_page:
+    input:
+        lambda wildcards: report_inputs(wildcards.scale),
+    output:
+        "results/{scale}/report.html",
+    log:
+        "logs/{scale}/report_page.log",
+    conda:
+        "../../environment.yml"
+    params:
+        results=subpath(output[0], parent=True),
+    shell:
+        "python -m lqf report {params.results} --output {output} --log {log}"
 
 
 # Execute the notebook and keep it as one HTML file that loads nothing from elsewhere.

@@ -11,8 +11,9 @@ from typing import Any
 
 from lqf.app.fit import described
 from lqf.app.model import PhotoModel, file_hash
-from lqf.app.output import tell, write_text
+from lqf.app.output import tell
 from lqf.app.photos import read_folder
+from lqf.pages import write_text
 
 
 def forget_command(options: argparse.Namespace) -> None:

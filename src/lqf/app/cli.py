@@ -22,7 +22,7 @@ def register(command: Command) -> None:
 
     def add(name: str, text: str, module: str, example: str) -> Any:
         def run(options: argparse.Namespace) -> None:
-            getattr(import_module(f"lqf.app.{module}"), f"{name}_command")(options)
+            getattr(import_module(f"lqf.{module}"), f"{name}_command")(options)
 
         sub = command(name, text, run)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -39,26 +39,34 @@ def register(command: Command) -> None:
         help_text = text if needed else f"{text} (default: {default})"
         sub.add_argument("-o", "--output", type=Path, required=needed, default=file, help=help_text)
 
-    sub = add("fit", "fit a model to a folder of photographs", "fit", "lqf fit photos -o model.lqf")
+    sub = add(
+        "fit", "fit a model to a folder of photographs", "app.fit", "lqf fit photos -o model.lqf"
+    )
     sub.add_argument("folder", type=Path, help=_PHOTOS)
     output(sub, "the model", "model.lqf")
     _network(sub)
 
     sub = add(
-        "predict", "classes of images, with probabilities", "predict", "lqf predict model.lqf new/"
+        "predict",
+        "classes of images, with probabilities",
+        "app.predict",
+        "lqf predict model.lqf new/",
     )
     model(sub)
     sub.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
     sub.add_argument("-o", "--output", type=Path, help="CSV or JSON file (default: print CSV)")
 
     sub = add(
-        "evaluate", "errors on labelled photographs", "predict", "lqf evaluate model.lqf photos"
+        "evaluate", "errors on labelled photographs", "app.predict", "lqf evaluate model.lqf photos"
     )
     model(sub)
     sub.add_argument("folder", type=Path, help=f"{_PHOTOS}; of a split folder test is taken")
 
     sub = add(
-        "audit", "wrong labels, duplicates, leaks, and what matters", "review", "lqf audit photos"
+        "audit",
+        "wrong labels, duplicates, leaks, and what matters",
+        "app.review",
+        "lqf audit photos",
     )
     sub.add_argument("folder", type=Path, help=_PHOTOS)
     output(sub, "folder for audit.csv, audit.html and model.lqf", "audit")
@@ -70,7 +78,7 @@ def register(command: Command) -> None:
     sub = add(
         "explain",
         "the training images behind a prediction",
-        "explain",
+        "app.explain",
         "lqf explain model.lqf a.jpg",
     )
     model(sub)
@@ -81,7 +89,7 @@ def register(command: Command) -> None:
     sub = add(
         "forget",
         "the model without some photographs, with a receipt",
-        "change",
+        "app.change",
         "lqf forget model.lqf --files cat/7.jpg -o without.lqf",
     )
     model(sub)
@@ -94,7 +102,7 @@ def register(command: Command) -> None:
     sub = add(
         "extend",
         "the model with further photographs",
-        "change",
+        "app.change",
         "lqf extend model.lqf more -o new.lqf",
     )
     model(sub)
@@ -102,18 +110,28 @@ def register(command: Command) -> None:
     output(sub, "the new model", "extended.lqf")
 
     sub = add(
-        "example", "a first look on handwritten digits; no download", "example", "lqf example"
+        "example", "a first look on handwritten digits; no download", "app.example", "lqf example"
     )
     output(sub, "folder for example.png", "lqf-example")
 
     sub = add(
         "compare",
         "are two runs of the workflow the same within intervals",
-        "compare",
+        "app.compare",
         "lqf compare results/demo results/again",
     )
     sub.add_argument("first", type=Path, help="a folder results/SCALE")
     sub.add_argument("second", type=Path, help="another one")
+
+    sub = add(
+        "report",
+        "one page with verdicts, tables and figures of a run",
+        "report.page",
+        "lqf report results/demo",
+    )
+    sub.add_argument("results", type=Path, help="a folder results/SCALE")
+    sub.add_argument("--figures", type=Path, help="its figures (default: figures/SCALE)")
+    sub.add_argument("-o", "--output", type=Path, help="default: report.html in RESULTS")
 
 
 def _network(sub: Any) -> None:

@@ -7,9 +7,10 @@ import argparse
 import pandas as pd
 
 from lqf.app.model import PhotoModel
-from lqf.app.output import tell, write_page
-from lqf.app.photos import Photos, read_images
+from lqf.app.output import tell
+from lqf.app.photos import Photos, read_images, thumbnail
 from lqf.app.predict import predictions
+from lqf.pages import write_page
 
 
 def explain_command(options: argparse.Namespace) -> None:
@@ -30,18 +31,19 @@ def explain_command(options: argparse.Namespace) -> None:
     first, second = said["prediction"], rows.attrs["instead"]
     supporting = rows.head(options.number).query("effect > 0")
     opposing = rows.iloc[::-1].head(options.number).query("effect < 0")
+    shown = [*supporting["place"], *opposing["place"]]
     write_page(
         "explain.html",
         options.output,
         file=str(options.image),
-        image=photos.pixels[0],
+        image=thumbnail(photos.pixels[0]),
         said=said,
         instead=second,
         sides=[
             (f"For {first}", supporting.to_dict("records")),
             (f"Against it, for {second}", opposing.to_dict("records")),
         ],
-        pixels=model.pixels,
+        pictures={row: thumbnail(model.pixels[row]) for row in shown},
     )
     tell(
         options,

@@ -1,22 +1,16 @@
-"""What the sub-commands print and write: one JSON object or a few lines, and files that appear whole."""
+"""What the sub-commands print: one JSON object or a few lines; and tables as files."""
 
 from __future__ import annotations
 
 import argparse
-import base64
 import json
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from jinja2 import Environment, StrictUndefined
-from numpy.typing import NDArray
 
-from lqf import __version__
-from lqf.app.photos import thumbnail
+from lqf.pages import write_text
 
 
 def tell(options: argparse.Namespace, found: Mapping[str, Any]) -> None:
@@ -48,38 +42,3 @@ def write_table(rows: pd.DataFrame, path: Path) -> None:
         write_text(rows.to_json(orient="records", force_ascii=False, indent=1), path)
     else:
         write_text(rows.to_csv(index=False, float_format="%.6g"), path)
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a file that appears whole or not at all.
-
-    Args:
-        text: Its content.
-        path: The file.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
-
-
-def write_page(name: str, path: Path, **values: Any) -> None:
-    """Write a page from its template; everything it shows is in the one file.
-
-    Args:
-        name: The template, in lqf/app/templates.
-        path: The file.
-        values: What the template shows; text is escaped.
-    """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["picture"] = picture
-    folder = files("lqf.app") / "templates"
-    page = environment.from_string((folder / name).read_text(encoding="utf-8"))
-    style = (folder / "style.css").read_text(encoding="utf-8")
-    script = (folder / "table.js").read_text(encoding="utf-8")
-    write_text(page.render(**values, style=style, script=script, version=__version__), path)
-
-
-def picture(pixels: NDArray[np.uint8]) -> str:
-    """Returns the thumbnail of an image (S × S × 3) as an address that holds it."""
-    return f"data:image/jpeg;base64,{base64.b64encode(thumbnail(pixels)).decode()}"

@@ -15,8 +15,9 @@ import pandas as pd
 from lqf.app.audit import Audit, audit, relabelled
 from lqf.app.fit import fit_folder
 from lqf.app.model import fit_photos
-from lqf.app.output import tell, write_page, write_table
-from lqf.app.photos import Photos
+from lqf.app.output import tell, write_table
+from lqf.app.photos import Photos, thumbnail
+from lqf.pages import write_page
 
 log = logging.getLogger(__name__)
 
@@ -125,5 +126,5 @@ def page(
         classes=[(name, counts[name]) for name in photos.classes],
         confusions=found.confusions.head(20).to_dict("records"),
         unreadable=photos.unreadable,
-        pixels=pixels,
+        pictures=[thumbnail(one) for one in pixels],
     )

@@ -205,7 +205,7 @@ def test_every_sub_command_of_ours_has_an_example_that_parses() -> None:
         return subs.setdefault(name, Sub())
 
     register(command)
-    assert len(names) == 9
+    assert len(names) == 10
     for name, sub in subs.items():
         words = sub.epilog.split("\n")[1].split()
         assert words[:2] == ["lqf", name]

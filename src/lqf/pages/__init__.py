@@ -1,0 +1,60 @@
+"""Pages that stand alone: one HTML file each, which loads nothing from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+
+from lqf import __version__
+
+_KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+
+
+def write_page(name: str, path: Path, **values: object) -> None:
+    """Write a page from its template.
+
+    Args:
+        name: The template, in lqf/pages/templates.
+        path: The file.
+        values: What the template shows; text is escaped.
+    """
+    folder = files("lqf.pages") / "templates"
+    parts = {one: (folder / one).read_text(encoding="utf-8") for one in ("style.css", "table.js")}
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["embedded"] = embedded
+    page = environment.from_string((folder / name).read_text(encoding="utf-8"))
+    known = {"style": parts["style.css"], "script": parts["table.js"], "version": __version__}
+    write_text(page.render(**known, **values) + "\n", path)
+
+
+def embedded(content: bytes, kind: str | None = None) -> str:
+    """The address of a file that holds its content.
+
+    Args:
+        content: Of the file.
+        kind: Its media type; None tells PNG and JPEG apart.
+
+    Returns:
+        A data URL.
+    """
+    found = (media for start, media in _KINDS.items() if content.startswith(start))
+    media = kind or next(found, "application/octet-stream")
+    return f"data:{media};base64,{base64.b64encode(content).decode()}"
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a file that appears whole or not at all.
+
+    Args:
+        text: Its content.
+        path: The file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

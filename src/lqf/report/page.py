@@ -1,0 +1,197 @@
+"""The report of a run as one page that stands alone: verdicts, tables, figures, and what made them."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import mistune
+import pandas as pd
+from docutils.core import publish_parts
+from markupsafe import Markup
+
+from lqf.pages import write_page
+from lqf.report import artefacts
+
+#: Verdicts in the order of the page, with the style of each.
+VERDICTS = {
+    "holds": "good",
+    "fails": "bad",
+    "undecided": "unsure",
+    "untestable": "quiet",
+    "not tested": "quiet",
+}
+_PACKAGES = ("lqf", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "snakemake")
+_DEVIATIONS = Path("docs", "deviations.md")
+_TIMES = Path("benchmarks", "results")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One table or figure on the page.
+
+    Attributes:
+        artefact: What it is.
+        caption: Its caption.
+        body: The table; empty for a figure.
+        picture: The figure's PNG; None for a table.
+        alt: What the picture shows, for those who do not see it.
+        numbers: Its numbers as CSV.
+        command: What draws it.
+        sources: The files it is drawn from.
+    """
+
+    artefact: artefacts.Artefact
+    caption: Markup
+    body: Markup
+    picture: bytes | None
+    alt: str
+    numbers: str
+    command: str
+    sources: list[str]
+
+
+def report_command(options: argparse.Namespace) -> None:
+    """Write the report of a folder results/SCALE.
+
+    Args:
+        options: The command line.
+    """
+    from lqf.app.output import tell
+
+    figures = options.figures or Path("figures", options.results.name)
+    output = options.output or options.results / "report.html"
+    counts = write_report(options.results, figures, output)
+    tell(options, {"page": output, **counts})
+
+
+def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
+    """Write the page.
+
+    Args:
+        results: The folder results/SCALE.
+        figures: The folder figures/SCALE.
+        output: The page.
+
+    Returns:
+        How many claims have each verdict.
+
+    Raises:
+        ValueError: If the folder holds no claims.
+    """
+    path = results / artefacts.CLAIMS_FILE
+    if not path.is_file():
+        raise ValueError(
+            f"{results} holds no {artefacts.CLAIMS_FILE}: give a folder results/SCALE of a run that is "
+            "whole."
+        )
+    claims = [_claim(row) for _, row in pd.read_csv(path).iterrows()]
+    present = [one["verdict"] for one in claims]
+    counts = {verdict: present.count(verdict) for verdict in VERDICTS if verdict in present}
+    shown = [_shown(one, results, figures) for one in artefacts.ARTEFACTS.values()]
+    write_page(
+        "report.html",
+        output,
+        scale=results.name,
+        claims=sorted(claims, key=lambda one: list(VERDICTS).index(one["verdict"])),
+        counts=counts,
+        styles=VERDICTS,
+        shown=[one for one in shown if one is not None],
+        missing=[
+            one.label
+            for one, there in zip(artefacts.ARTEFACTS.values(), shown, strict=True)
+            if there is None
+        ],
+        seconds=_seconds(results.name),
+        deviations=_markdown(_DEVIATIONS.read_text("utf-8")) if _DEVIATIONS.is_file() else None,
+        environment=_environment(),
+    )
+    return counts
+
+
+def _claim(row: pd.Series) -> dict[str, str]:
+    """A claim in words: what, where from, how much, and why the verdict."""
+    ours = _number(row["value"])
+    if pd.notna(row["low"]):
+        ours += f" ({_number(row['low'])} … {_number(row['high'])})"
+    given = row.get("why")
+    why = str(given) if isinstance(given, str) and given else _reason(row)
+    return {
+        "id": str(row["id"]),
+        "statement": str(row["statement"]),
+        "source": str(row["source"]),
+        "ours": ours,
+        "paper": _number(row["paper_value"]),
+        "verdict": str(row["verdict"]),
+        "why": why,
+        "measure": str(row["measure"]),
+    }
+
+
+def _reason(row: pd.Series) -> str:
+    parts = [str(row["note"])] if isinstance(row["note"], str) else []
+    if row["verdict"] in {"holds", "fails", "undecided"}:
+        parts.append(f"{row['interval']}, n = {int(row['n'])}; {row['rule']}")
+    return "; ".join(parts) or "not measured in this run"
+
+
+def _number(value: float) -> str:
+    return "—" if pd.isna(value) else f"{value:.3g}".replace("-", "−")
+
+
+def _shown(artefact: artefacts.Artefact, results: Path, figures: Path) -> Shown | None:
+    """The table or figure, or None if it has not been drawn."""
+    paths = {kind: figures / f"{artefact.name}.{kind}" for kind in ("csv", "rst", "md", "png")}
+    needed = ("csv", "rst", "md" if artefact.kind == "table" else "png")
+    if not all(paths[kind].is_file() for kind in needed):
+        return None
+    table = artefact.kind == "table"
+    caption = paths["rst"].read_text("utf-8")
+    first = caption.split("Claims it speaks to:")[0].replace("*", "").replace("\\", "")
+    return Shown(
+        artefact,
+        _restructured(caption),
+        _markdown(paths["md"].read_text("utf-8")) if table else Markup(),
+        None if table else paths["png"].read_bytes(),
+        " ".join(first.split()),
+        paths["csv"].read_text("utf-8"),
+        f"python -m lqf draw {artefact.name} --results {results} --output {figures}",
+        [str(results / name) for name in artefact.inputs()],
+    )
+
+
+def _restructured(text: str) -> Markup:
+    settings = {"raw_enabled": False, "file_insertion_enabled": False, "report_level": 5}
+    parts = publish_parts(text, writer="html5", settings_overrides=settings)
+    return Markup(parts["body"])
+
+
+def _markdown(text: str) -> Markup:
+    page = mistune.create_markdown(escape=True, plugins=["table"])(text)
+    return Markup(str(page).replace("<table>", '<div class="wide"><table>')).replace(
+        Markup("</table>"), Markup("</table></div>")
+    )
+
+
+def _seconds(scale: str) -> list[dict[str, object]]:
+    """Jobs and core-seconds of each part of the run, where they were measured."""
+    path = _TIMES / f"{scale}_times.csv"
+    if not path.is_file():
+        return []
+    return [
+        {str(key): value for key, value in row.items()}
+        for row in pd.read_csv(path).to_dict("records")
+    ]
+
+
+def _environment() -> dict[str, str]:
+    found = {"Python": platform.python_version(), "system": platform.platform()}
+    for name in _PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found

@@ -1,0 +1,118 @@
+"""The report as one page: what it says, and that a browser shows it whole."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lqf.report.page import write_report
+
+ROOT = Path(__file__).parents[3]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+# Counts pictures that a browser could not show, and looks for what is wider than the window.
+PROBE = """<script>addEventListener("load", () => {
+  const missing = [...document.images].filter((one) => one.naturalWidth === 0).length;
+  const wide = document.documentElement.scrollWidth > innerWidth;
+  document.title = `probe ${document.images.length} ${missing} ${wide}`;
+});</script>"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of the committed results."""
+    output = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(ROOT / "results" / "demo", ROOT / "figures" / "demo", output)
+    return output
+
+
+def test_it_stands_alone_and_is_small(page: Path) -> None:
+    text = page.read_text("utf-8")
+
+    loaded = re.findall(r"(?:src|href)=\"(?!data:|#)([^\"]+)\"", text)
+    assert [one for one in loaded if not one.startswith("https://arxiv.org/")] == []
+    assert page.stat().st_size < 15e6
+
+
+def test_every_picture_has_an_alternative_text_and_ids_are_unique(page: Path) -> None:
+    class Reader(HTMLParser):
+        def __init__(self) -> None:
+            super().__init__()
+            self.alts: list[str] = []
+            self.ids: list[str] = []
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            found = dict(attrs)
+            if tag == "img":
+                self.alts.append(found.get("alt") or "")
+            if found.get("id"):
+                self.ids.append(str(found["id"]))
+
+    reader = Reader()
+    reader.feed(page.read_text("utf-8"))
+
+    assert reader.alts
+    assert all(len(alt) > 40 for alt in reader.alts)
+    assert len(reader.ids) == len(set(reader.ids))
+
+
+def test_every_claim_stands_on_it_with_its_verdict(page: Path) -> None:
+    claims = pd.read_csv(ROOT / "results" / "demo" / "claims.csv")
+    text = page.read_text("utf-8")
+    for _, claim in claims.iterrows():
+        assert re.search(rf'<tr id="{claim["id"]}">.*?<b>{claim["verdict"]}</b>', text, re.DOTALL)
+
+
+def test_names_can_be_anything(tmp_path: Path) -> None:
+    results = shutil.copytree(ROOT / "results" / "demo", tmp_path / "demo")
+    claims = pd.read_csv(results / "claims.csv")
+    claims.loc[0, "statement"] = '<script>alert("{{ 7 * 7 }}")</script>'
+    claims.to_csv(results / "claims.csv", index=False)
+    figures = shutil.copytree(ROOT / "figures" / "demo", tmp_path / "figures")
+    table = figures / "table1.md"
+    table.write_text(table.read_text("utf-8").replace("Digits", "<img src=x>"), "utf-8")
+
+    write_report(results, figures, tmp_path / "page.html")
+
+    text = (tmp_path / "page.html").read_text("utf-8")
+    assert "&lt;script&gt;alert(" in text
+    assert "{{ 7 * 7 }}" in text
+    assert "<script>" not in text
+    assert "<img src=x>" not in text
+
+
+def test_what_was_not_drawn_is_named(tmp_path: Path) -> None:
+    results = ROOT / "results" / "demo"
+    (tmp_path / "figures").mkdir()
+
+    write_report(results, tmp_path / "figures", tmp_path / "page.html")
+
+    assert "Not part of this run: Table 1, Table 2" in (tmp_path / "page.html").read_text("utf-8")
+    with pytest.raises(ValueError, match=r"holds no claims\.csv"):
+        write_report(tmp_path, tmp_path, tmp_path / "page.html")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_a_browser_shows_it_whole(page: Path, tmp_path: Path, width: int) -> None:
+    probed = tmp_path / "page.html"
+    text = page.read_text("utf-8").replace(' loading="lazy"', "")
+    probed.write_text(text.replace("</body>", f"{PROBE}</body>"), "utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+    command = [
+        *(str(CHROMIUM), *options, f"--window-size={width},900", f"--user-data-dir={tmp_path}/me"),
+        *("--virtual-time-budget=5000", "--dump-dom", probed.as_uri()),
+    ]
+
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    found = re.search(r"<title>probe (\d+) (\d+) (\w+)</title>", done.stdout)
+    assert found is not None, done.stderr[-2000:]
+    assert int(found[1]) >= 7
+    assert (found[2], found[3]) == ("0", "false")
+    assert "CONSOLE" not in done.stderr
