@@ -25,6 +25,7 @@ from lqf.linear import FeatureJacobian, Jacobian, Layout, Linearized, NetworkJac
 from lqf.losses import SquaredLoss, make_loss
 from lqf.method import Method, get
 from lqf.networks import Classifier, CovariancePooling, build, fold_batch_norm
+from lqf.plan.machine import operations
 from lqf.solve import solve_pcg, solve_sgd
 
 TITLE = "One epoch of each method"
@@ -209,6 +210,7 @@ class _Work:
             "head_seconds_per_image": head,
             "setup_seconds_per_image": sum(per_image.values()),
             "setup_seconds": setup.get("eigenbases", 0.0),
+            "forward_operations": operations(self.case.network, self.case.image_size),
         }
 
     def _batch(self, method: Method) -> int:

@@ -81,6 +81,47 @@ def test_the_readme_has_the_numbers_of_paper_scale(tmp_path: Path) -> None:
             assert f"`archives/{one['name']}`" in text
 
 
+def test_paper_scale_says_what_has_no_second_source(tmp_path: Path) -> None:
+    text = " ".join(lqf(tmp_path).stdout.split())
+
+    assert "stanford_dogs (lists)" in text
+    assert "set backbone.weights.leaky_relu: swap" in text
+    assert "Hours: counted, not measured: 8.17 GFLOP an image forward" in text
+
+
+def test_hours_follow_the_gpu_that_is_asked_for(tmp_path: Path) -> None:
+    def total(*arguments: str) -> float:
+        plan = json.loads(lqf(tmp_path, "--json", *arguments).stdout)
+        return sum(one["hours"] for one in plan["hours"])
+
+    usual = total()
+    assert total("--gpu", "39", "--utilisation", "0.4") == pytest.approx(usual / 2)
+    assert total("--device", "CPU, 1 thread, x86_64 AVX512") > 50 * usual
+
+
+def test_own_images_are_listed_anew_and_what_is_not_used_is_told(tmp_path: Path) -> None:
+    prepared = tmp_path / "data" / "own" / "mine"
+    prepared.mkdir(parents=True)
+    stale = {"images": {"train": 1, "val": 1, "test": 1}, "classes": ["a", "b"]}
+    (prepared / "dataset.json").write_text(json.dumps(stale))
+    (tmp_path / "images" / "train" / "a" / ".ipynb_checkpoints").mkdir()
+    (tmp_path / "images" / "train" / "a" / "f.heic").write_bytes(b"\0\0\0\x18ftypheic")
+
+    done = lqf(tmp_path, *CONFIGS["own"])
+
+    assert "20 images of 224 pixels" in done.stdout, done.stderr
+    assert (
+        "mine: 1 × HEIC images, which have to be saved as JPEG (first train/a/f.heic)"
+        in done.stdout
+    )
+    assert "mine: 1 × hidden files and folders" in done.stdout
+    (tmp_path / "images" / "train" / "a" / "0.png").unlink()
+    (tmp_path / "images" / "train" / "a" / "0.png").symlink_to("gone.png")
+    done = lqf(tmp_path, *CONFIGS["own"])
+    assert done.returncode == 1
+    assert "0.png is a link to 'gone.png', which is not there" in done.stderr
+
+
 def test_a_bad_configuration_is_one_sentence(tmp_path: Path) -> None:
     done = lqf(tmp_path, "--config", "only=kshoot")
 

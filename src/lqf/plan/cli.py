@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from lqf.plan.machine import GPUS, UTILISATION, Machine, on_gpu, on_this_machine, operations
+
 Command = Callable[[str, str, Callable[[argparse.Namespace], None]], Any]
 
 
@@ -32,12 +34,19 @@ def register(command: Command) -> None:
         metavar="KEY=VALUE",
         help="plain values, as for snakemake",
     )
-    sub.add_argument("--device", help="a device of the benchmark (default: the one measured)")
+    sub.add_argument("--device", help="a device of the benchmark, as it names them")
+    where = sub.add_mutually_exclusive_group()
+    where.add_argument(
+        "--measure", action="store_true", help="hours for this machine, measured for about a minute"
+    )
+    where.add_argument(
+        "--gpu", help=f"counted for a GPU: {', '.join(GPUS)}, or its peak in TFLOP/s"
+    )
     sub.add_argument(
-        "--speed",
+        "--utilisation",
         type=float,
-        default=1.0,
-        help="assume a device that many times as fast as the measured one",
+        default=UTILISATION,
+        help="share of the peak that --gpu reaches (default: %(default)s)",
     )
     sub.add_argument("--times", type=Path, help="default: benchmarks/results/epoch.json")
     sub.add_argument("--json", action="store_true", help="every number, for a program")
@@ -60,12 +69,20 @@ def _plan(options: argparse.Namespace) -> None:
         config[key] = yaml.safe_load(value)
     catalogue = read(path)
     resolved = settings.resolve(config, catalogue.datasets)
-    if options.speed <= 0:
-        raise ValueError(f"--speed is {options.speed:g}: choose a number above 0.")
     times = options.times or root / "benchmarks" / "results" / "epoch.json"
-    plan = summary.make(resolved, catalogue, times, options.device, options.speed)
+    plan = summary.make(resolved, catalogue, times, options.device, _machine(options))
     if options.json:
         print(json.dumps(plan.as_dict(), indent=1))
         return
     for line in summary.lines(plan):
         print(line)
+
+
+def _machine(options: argparse.Namespace) -> Machine | None:
+    if options.measure:
+        return lambda network, pixels, _: on_this_machine(network, pixels)
+    if (gpu := options.gpu) is None:
+        return None
+    share = options.utilisation
+    on_gpu(1.0, gpu, share)  # What is wrong is told before anything is counted.
+    return lambda network, pixels, known: on_gpu(known or operations(network, pixels), gpu, share)

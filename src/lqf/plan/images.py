@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from lqf.data import catalogue
 from lqf.data.catalogue import SPLITS, DatasetSpec
-from lqf.data.own import OwnData, list_own
+from lqf.data.listing import Listing
 from lqf.data.published import Catalogue, Published
 
 #: Images of scikit-learn's digits, the one data set of the demo that is not rendered.
@@ -47,7 +46,7 @@ class Images:
 
 
 def images_of(
-    name: str, folder: Path, published: Catalogue, own: Mapping[str, Any] | None = None
+    name: str, folder: Path, published: Catalogue, own: Listing | None = None
 ) -> Images | None:
     """Count the images of a data set.
 
@@ -56,11 +55,14 @@ def images_of(
         folder: Its prepared form, if that is there: then the numbers are those of the files.
         published: The catalogue; its splits of a drawn share are rounded, and the rest may hold
             images of a class that is dropped.
-        own: Where the images are, for a data set of the user.
+        own: The images of a data set of the user; they go before what was prepared of them earlier.
 
     Returns:
         The numbers, or None if there is no such data set.
     """
+    if own is not None:
+        counts = Counter(entry.split for entry in own.entries)
+        return Images(counts["train"], counts["val"], counts["test"], len(own.classes))
     about = folder / "dataset.json"
     if about.is_file():
         content = json.loads(about.read_text("utf-8"))
@@ -68,15 +70,7 @@ def images_of(
         return Images(train, val, test, len(content["classes"]))
     if name in catalogue.DEMO:
         return _rendered(catalogue.DEMO[name])
-    if name in published.datasets:
-        return _published(published.datasets[name])
-    return None if own is None else _listed(name, own)
-
-
-def _listed(name: str, own: Mapping[str, Any]) -> Images:
-    listing, _ = list_own(name, OwnData.read(own))
-    numbers = Counter(entry.split for entry in listing.entries)
-    return Images(numbers["train"], numbers["val"], numbers["test"], len(listing.classes))
+    return _published(published.datasets[name]) if name in published.datasets else None
 
 
 def _rendered(spec: DatasetSpec) -> Images:

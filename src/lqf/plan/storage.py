@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from lqf.data.published import File, Published
 from lqf.plan.images import Images
 
+_SWAP = (
+    ", or set backbone.weights.leaky_relu: swap, which puts the leaky ReLU into the ReLU's weights and takes "
+    "new statistics of batch norm (a deviation from the paper, which the report declares)"
+)
+
 
 @dataclass(frozen=True)
 class Fetched:
@@ -18,12 +23,14 @@ class Fetched:
         bytes: Size, as far as known.
         unknown: Files whose size is not known.
         by_hand: What may have to be put in place by hand, in one sentence for each part.
+        single: Parts that have one address and no other.
     """
 
     name: str
     bytes: int
     unknown: tuple[str, ...]
     by_hand: tuple[str, ...]
+    single: tuple[str, ...] = ()
 
 
 def of_dataset(dataset: Published, folder: str) -> Fetched:
@@ -47,16 +54,23 @@ def of_dataset(dataset: Published, folder: str) -> Fetched:
             f"{dataset.name}, {part}: {'; '.join(reasons)}. If the download fails, put {wanted} into "
             f"{folder}/{dataset.name} or into a folder that LQF_DATA names."
         )
-    return Fetched(dataset.name, *_sizes(files), tuple(sentences))
+    single = tuple(
+        part
+        for part, choices in dataset.parts.items()
+        if max(len(file.urls) for choice in choices for file in choice) == 1
+        and sum(all(file.urls for file in choice) for choice in choices) == 1
+    )
+    return Fetched(dataset.name, *_sizes(files), tuple(sentences), single)
 
 
-def of_weights(name: str, file: File | None, folder: str) -> Fetched:
+def of_weights(name: str, file: File | None, folder: str, *, leaky: bool = False) -> Fetched:
     """What published weights take.
 
     Args:
         name: NETWORK.SOURCE.
         file: The file, or None where only torchvision knows it.
         folder: Where it may be put, in a folder NAME.
+        leaky: Whether they are for the leaky ReLU, which may be put into other weights instead.
 
     Returns:
         Its size.
@@ -65,7 +79,7 @@ def of_weights(name: str, file: File | None, folder: str) -> Fetched:
         return Fetched(name, 0, (name,), ())
     sentence = (
         f"{name}: {file.name}: {_reason(file)}. If the download fails, put it into {folder}/{name} or "
-        "into a folder that LQF_DATA names."
+        f"into a folder that LQF_DATA names{_SWAP if leaky else ''}."
     )
     surely = file.urls and not file.caution
     return Fetched(name, *_sizes([file]), () if surely else (sentence,))

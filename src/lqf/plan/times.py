@@ -13,7 +13,7 @@ from lqf.plan.work import Work
 
 #: A pass forward alone, as a share of a measured pass. By counting products: an ordinary step is
 #: forward and twice as much backward; a linearised one carries tangents at twice the cost forward.
-FORWARD = {"all": 1 / 3, "linearized": 3 / 5, "head": 0.0}
+FORWARD = {"all": 1 / 3, "linearized": 3 / 5}
 
 
 class NoTimes(ValueError):
@@ -28,10 +28,13 @@ class Measured:
         method: Name of the method.
         device: What it was measured on.
         batch: Images at a time.
-        seconds: Seconds an image and pass of training.
-        setup: Seconds an image of setting a problem up.
+        seconds: Seconds an image and pass of training; where only the head is trained, of the pass
+            forward to its features.
+        setup: Seconds an image of setting a problem up, the pass to a head's features left out.
         once: Seconds of setting a problem up, whatever its images.
         peak_bytes: Most memory in use on the device, or None.
+        head: Seconds an image and pass over stored features.
+        operations: FLOP of one image forward, or None.
     """
 
     method: str
@@ -40,7 +43,9 @@ class Measured:
     seconds: float
     setup: float
     once: float
-    peak_bytes: int | None
+    peak_bytes: int | None = None
+    head: float = 0.0
+    operations: float | None = None
 
 
 @dataclass(frozen=True)
@@ -101,10 +106,31 @@ def read(path: Path, network: str, pixels: int, device: str | None = None) -> li
                 row.get("setup_seconds_per_image", 0.0),
                 row.get("setup_seconds", 0.0),
                 row.get("peak_bytes"),
+                row.get("head_seconds_per_image") or 0.0,
+                row.get("forward_operations"),
             )
             if one.method not in found or one.seconds < found[one.method].seconds:
                 found[one.method] = one
     return list(found.values())
+
+
+def counted(seconds: float, device: str) -> list[Measured]:
+    """Times of a network of which nothing but ordinary training is known, by counting products.
+
+    Args:
+        seconds: Of one image in ordinary training.
+        device: What they are of.
+
+    Returns:
+        A linearised step costs 5 passes forward where an ordinary one costs 3, and so does the
+        curvature; a head needs one.
+    """
+    linear = 5 / 3 * seconds
+    return [
+        Measured("nlft", device, 0, seconds, 0.0, 0.0),
+        Measured("lqf", device, 0, linear, linear, 0.0),
+        Measured("fc", device, 0, seconds / 3, 0.0, 0.0),
+    ]
 
 
 def hours(
@@ -131,9 +157,13 @@ def hours(
         if lender is None:
             unknown.append(work)
             continue
-        share, passes = FORWARD[methods[work.method].trained], work.passes
-        whole = passes.training + passes.features + share * passes.evaluation
-        seconds = whole * lender.seconds
+        trained, passes = methods[work.method].trained, work.passes
+        if trained == "head":
+            # An image goes through the network once, and its features through the head in each epoch.
+            seconds = passes.setup * lender.seconds + passes.features * lender.head
+        else:
+            through = passes.training + FORWARD[trained] * passes.evaluation
+            seconds = through * lender.seconds
         seconds += passes.setup * lender.setup + passes.problems * lender.once
         found.append(Hours(work, seconds / 3600 / speed, lender.method))
     return found, unknown

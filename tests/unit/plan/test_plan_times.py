@@ -27,7 +27,7 @@ def source(tmp_path: Path) -> Path:
         row("lqf", 0.5),
         row("lqf", 0.1, device="two"),
         row("gaf", 0.4),
-        row("fc", 0.0, setup_seconds_per_image=0.25),
+        row("fc", 0.25, head_seconds_per_image=0.5),
         row("lqf_exact", 0.5, setup_seconds_per_image=0.25, setup_seconds=7.0),
         row("nlft", 99.0, device="CPU, 1 thread"),
         row("nlft", 9.0, image_size=64),
@@ -44,7 +44,7 @@ def test_the_rows_of_one_device_and_size_are_taken(source: Path) -> None:
         "nlft": 0.2,
         "lqf": 0.5,
         "gaf": 0.4,
-        "fc": 0.0,
+        "fc": 0.25,
         "lqf_exact": 0.5,
     }
     assert [one.seconds for one in times.read(source, "resnet50", 224, "two")] == [0.1]
@@ -88,7 +88,9 @@ def test_hours_are_passes_times_seconds(source: Path) -> None:
 
     found, unknown = times.hours(works, measured, METHODS)
 
-    assert [one.hours for one in found] == pytest.approx([0.5, 0.5 * 0.6, 0.2 / 3, 0.25, 7.25])
+    assert [one.hours for one in found] == pytest.approx(
+        [0.5, 0.5 * 0.6, 0.2 / 3, 0.25 + 0.5, 7.25]
+    )
     assert unknown == []
 
 
