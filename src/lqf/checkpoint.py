@@ -1,9 +1,9 @@
 """What a job has done so far, so that a job that was killed continues where it was.
 
 Finished grid points are kept, and the newest state (`lqf.snapshot`) of the one under way.  A job's
-points are kept in a folder named by a hash of everything that they depend on: the resolved
-settings, the data, the weights, this package's source and the versions below it.  A point made with
-anything else is therefore never found.  The folder lies beside the job's output, where Snakemake does
+points are kept in a folder named by a hash of what they mean: the resolved settings, the data, the
+weights, the version of the method (`lqf.provenance`) and that of torch.  A point made with anything
+else is therefore never found, and a change of the source that leaves the numbers alone costs nothing.  The folder lies beside the job's output, where Snakemake does
 not know it and does not delete it, and goes when the output is written.
 
 Numbers survive unchanged (JSON keeps every bit of a float), so a continued job writes the bytes of
@@ -15,8 +15,6 @@ is not in it.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import importlib.metadata
 import json
 import logging
 import shutil
@@ -25,6 +23,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from lqf.provenance import digest
 from lqf.run import replaced
 from lqf.snapshot import State, ending_gently
 
@@ -34,41 +33,6 @@ FOLDER = ".checkpoint"
 
 #: Where the running job keeps its points; None keeps nothing.
 _CURRENT: ContextVar[Path | None] = ContextVar("checkpoint", default=None)
-
-
-def digest(*parts: str | Path) -> str:
-    """A hash of texts and of the content of files.
-
-    Args:
-        parts: a text, or the path of a file.
-
-    Returns:
-        The first half of the SHA-256 in hexadecimal.
-    """
-    total = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Path):
-            with open(part, "rb") as handle:
-                one = hashlib.file_digest(handle, "sha256")
-        else:
-            one = hashlib.sha256(part.encode())
-        total.update(one.digest())
-    return total.hexdigest()[:32]
-
-
-def job_key(job: Mapping[str, Any], *files: Path) -> str:
-    """The name of a job's folder: a hash of what its points depend on.
-
-    Args:
-        job: what the job was told, its resolved settings included.
-        files: files that it reads.
-
-    Returns:
-        The hash of these, of this package's source and of the version of torch.
-    """
-    source = sorted(Path(__file__).parent.rglob("*.py"))
-    versions = importlib.metadata.version("torch")
-    return digest(json.dumps(job, sort_keys=True, default=str), versions, *files, *source)
 
 
 @contextlib.contextmanager
@@ -134,11 +98,12 @@ class Points:
         path = self._path(point)
         if path is None or not path.exists():
             return None
-        try:
-            return json.loads(path.read_text())
-        except json.JSONDecodeError:
-            log.warning("checkpoint %s is damaged; its grid point is computed again.", path)
-            return None
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            kept = json.loads(path.read_text())
+            if kept["hash"] == digest(json.dumps(kept["result"])):
+                return kept["result"]
+        log.warning("checkpoint %s is damaged; its grid point is computed again.", path)
+        return None
 
     def put(self, point: object, result: Mapping[str, Any]) -> None:
         """Keep a finished point.
@@ -150,7 +115,8 @@ class Points:
         path = self._path(point)
         if path is not None:
             with replaced(path) as temporary:
-                temporary.write_text(json.dumps(result))
+                text = json.dumps(result)
+                temporary.write_text(f'{{"hash": "{digest(text)}", "result": {text}}}')
 
     def state(self, point: object) -> State:
         """Where the newest state of a point under way is kept.

@@ -90,6 +90,10 @@ def _parser() -> argparse.ArgumentParser:
     paths(sub, "runs", "output")
     settings(sub)
 
+    sub = command("partial", "results, claims and figures of the runs that are there", _partial)
+    paths(sub, "runs", "results", "figures")
+    settings(sub)
+
     sub = command("claims", "hold the paper's claims against the results", _claims)
     paths(sub, "results", "output")
     settings(sub)
@@ -124,24 +128,24 @@ def _backbone(options: argparse.Namespace) -> None:
     backbone(options.activation, options.archives, options.output, options.settings)
 
 
-def _job_key(options: argparse.Namespace, seed: int) -> str:
-    from lqf import checkpoint, run
+@contextlib.contextmanager
+def _job(options: argparse.Namespace, seed: int, *outputs: Path) -> Iterator[None]:
+    """Hold the run folder and keep states in this block; then write down what made the outputs."""
+    from lqf import checkpoint, provenance, run
 
-    job = {
-        "command": options.command,
-        "dataset": options.dataset,
-        "method": getattr(options, "method", None),
-        "seed": seed,
-        "settings": options.settings,
-        "device": run.device().type,
-    }
-    return checkpoint.job_key(job, options.data / "index.csv", options.weights)
+    folder = outputs[0].parent
+    made = provenance.made_from(options.settings, options.data, options.weights, run.device().type)
+    job = [options.command, options.dataset, getattr(options, "method", None), seed, made]
+    key = provenance.digest(json.dumps(job, sort_keys=True))
+    with run.locked(folder), checkpoint.kept(folder, key):
+        yield
+        run.write_record(folder, options.settings, made, outputs)
 
 
 def _train(options: argparse.Namespace) -> None:
     import importlib
 
-    from lqf import checkpoint, run
+    from lqf import run
 
     run.start()
     if len(options.seed) != len(options.output):
@@ -151,8 +155,7 @@ def _train(options: argparse.Namespace) -> None:
         )
     experiment = importlib.import_module(f"lqf.experiments.{options.command}")
     for seed, output in zip(options.seed, options.output, strict=True):
-        key = _job_key(options, seed)
-        with run.locked(output.parent), checkpoint.kept(output.parent, key):
+        with _job(options, seed, output):
             rows = getattr(experiment, options.command)(
                 options.method,
                 options.dataset,
@@ -161,36 +164,31 @@ def _train(options: argparse.Namespace) -> None:
                 options.weights,
                 options.settings,
             )
-            run.write_record(output.parent, options.settings)
             run.write_rows(output, rows)
 
 
 def _informativeness(options: argparse.Namespace) -> None:
-    from lqf import checkpoint, run
+    from lqf import run
     from lqf.experiments import informativeness as experiment
 
     run.start()
-    folder = options.output_scores.parent
-    with run.locked(folder), checkpoint.kept(folder, _job_key(options, options.seed)):
+    with _job(options, options.seed, options.output_scores, options.output_removal):
         scores, removal = experiment.informativeness(
             options.dataset, options.seed, options.data, options.weights, options.settings
         )
-        run.write_record(folder, options.settings)
         run.write_rows(options.output_scores, scores, experiment.SCORE_COLUMNS)
         run.write_rows(options.output_removal, removal, experiment.REMOVAL_COLUMNS)
 
 
 def _spectrum(options: argparse.Namespace) -> None:
-    from lqf import checkpoint, run
+    from lqf import run
     from lqf.experiments import spectrum as experiment
 
     run.start()
-    folder = options.output.parent
-    with run.locked(folder), checkpoint.kept(folder, _job_key(options, options.seed)):
+    with _job(options, options.seed, options.output):
         rows = experiment.spectrum(
             options.dataset, options.seed, options.data, options.weights, options.settings
         )
-        run.write_record(folder, options.settings)
         run.write_rows(options.output, rows, experiment.COLUMNS)
 
 
@@ -198,6 +196,12 @@ def _aggregate(options: argparse.Namespace) -> None:
     from lqf.report.aggregate import aggregate
 
     aggregate(options.runs, options.output, options.settings)
+
+
+def _partial(options: argparse.Namespace) -> None:
+    from lqf.report.partial import partial
+
+    partial(options.runs, options.results, options.figures, options.settings)
 
 
 def _claims(options: argparse.Namespace) -> None:
@@ -252,7 +256,7 @@ def _guarded(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         # Whoever reads us (`| head`) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, FileNotFoundError, ArithmeticError, RuntimeError) as error:
+    except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         if os.environ.get("LQF_TRACEBACK"):
             traceback.print_exc()
         print(f"lqf {options.command}: {error}", file=sys.stderr)

@@ -97,6 +97,9 @@ def resolve(config: Mapping[str, Any], published: Mapping[str, Published] | None
         for name, section in resolved["experiments"].items()
         if section is not None and name == (resolved["only"] or name)
     }
+    if resolved["only"]:
+        section = resolved["experiments"][resolved["only"]]
+        resolved["datasets"] = section.get("datasets") or [section["dataset"]]
     return resolved
 
 

@@ -180,7 +180,7 @@ def _meaning_problems(
     if (only := config.get("only")) is not None and only not in run:
         yield f"config key 'only' is {only!r}, not an experiment: {_nearest(only, run)}."
     for name, section in config["experiments"].items():
-        if section is not None:
+        if section is not None and name == (only or name):
             yield from _experiment_problems(config, name, section, listings, published)
     for position, claim in enumerate(config["claims"]):
         try:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from lqf import devices
+from lqf import devices, provenance
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +49,14 @@ def locked(folder: Path) -> Iterator[None]:
             raise RunLocked(
                 f"run folder {folder} is in use by another process; wait for it to end."
             ) from None
+        except OSError as error:
+            # Snakemake's own lock of the working folder still keeps a second workflow out.
+            log.warning(
+                "the file system of %s knows no locks (%s): see to it yourself that no second process "
+                "works there.",
+                folder,
+                error.strerror,
+            )
         yield
 
 
@@ -79,19 +87,36 @@ def write_rows(
             writer.writerow({key: _text(value) for key, value in row.items()})
 
 
-def write_record(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write beside the metrics what made them: ``run.json`` with settings and versions."""
+def write_record(
+    folder: Path,
+    settings: Mapping[str, Any],
+    made_from: Mapping[str, Any],
+    files: Iterable[Path],
+) -> None:
+    """Write beside the files of a job what made them, and their hashes (`lqf.provenance`)."""
+    written = {file.name: provenance.digest(file) for file in files}
     record = {
         "settings": settings,
+        "made_from": made_from,
+        "files": written,
+        "hash": provenance.digest(json.dumps([made_from, written], sort_keys=True)),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "torch": torch.__version__,
         "machine": platform.machine(),
+        "processor": processor(),
         "threads": torch.get_num_threads(),
         "device": str(device()),
     }
-    with replaced(folder / "run.json") as temporary:
+    with replaced(folder / provenance.RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def processor() -> str:
+    """The model of what this job computes on."""
+    if device().type == "cuda":
+        return torch.cuda.get_device_name()
+    return platform.processor() or platform.machine()
 
 
 def device() -> torch.device:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lqf import run
+from lqf import provenance, run
 
 HOLD = """
 import sys
@@ -64,13 +64,19 @@ def test_rows_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(row) == list(run.COLUMNS)
 
 
-def test_record_names_settings_and_versions(tmp_path: Path) -> None:
-    run.write_record(tmp_path, {"scale": "demo"})
+def test_record_names_settings_versions_and_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    run.write_rows(path, [{"dataset": "digits", "seed": 0}])
+    run.write_record(tmp_path, {"scale": "demo"}, {"version": 1}, [path])
 
     record = json.loads((tmp_path / "run.json").read_text())
 
     assert record["settings"] == {"scale": "demo"}
-    assert {"torch", "python", "command", "device", "threads"} <= set(record)
+    assert {"torch", "python", "command", "device", "processor", "threads"} <= set(record)
+    assert provenance.read(path) == {"version": 1}
+    path.write_text(path.read_text() + " ")
+    with pytest.raises(provenance.WrongRecord, match="its hash is another"):
+        provenance.read(path)
 
 
 def test_device_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

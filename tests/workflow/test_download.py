@@ -16,7 +16,7 @@ from pathlib import Path
 from lqf.data import published_reader
 
 CONFIG, SCALE = {{}}, "paper"
-CATALOGUE = Path(workflow.basedir) / "config" / "datasets.yaml"
+CATALOGUE = Path("config/datasets.yaml").absolute()
 PUBLISHED = published_reader.read(CATALOGUE).datasets
 shell.prefix("set -euo pipefail; PATH={Path(sys.executable).parent}:$PATH; ")
 

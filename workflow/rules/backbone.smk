@@ -11,7 +11,7 @@ if CONFIG["backbone"]["pretrain"]:
             f"logs/{SCALE}/backbone/{{activation}}.log",
         priority: 90
         conda:
-            "../../environment.yml"
+            "../envs/torch.yaml"
         resources:
             gpu=1,
         params:
@@ -37,7 +37,7 @@ else:
             f"logs/{SCALE}/download/{{published}}.log",
         localrule: True
         conda:
-            "../../environment.yml"
+            "../envs/plain.yaml"
         resources:
             download=1,
         params:
@@ -57,7 +57,7 @@ else:
             f"logs/{SCALE}/backbone/{{activation}}.log",
         priority: 90
         conda:
-            "../../environment.yml"
+            "../envs/torch.yaml"
         params:
             archives=lambda wildcards, input: (
                 f"--archives {Path(input[0]).parent}"

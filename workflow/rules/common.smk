@@ -1,30 +1,66 @@
 # What the rules share: the checked configuration, and the paths that follow from it.
 import os
 import shlex
+import shutil
 import sys
 
 from snakemake.exceptions import WorkflowError
 
 from lqf import backbones
 from lqf import config as settings
+from lqf import devices
 from lqf.config_keys import IMPLIED
 from lqf.data import own, prepared, published_reader
 from lqf.report import artefacts
 
-CATALOGUE = Path(workflow.basedir) / "config" / "datasets.yaml"
+
+def shipped(file):
+    """A file of the workflow itself, wherever the Snakefile lies that runs it."""
+    place = workflow.current_basedir.join(file)
+    return Path(place if isinstance(place, os.PathLike) else workflow.source_path(file))
+
+
+CATALOGUE = shipped("../../config/datasets.yaml")
+DEFAULTS = shipped("../../config/config.yaml")
+NOTEBOOK = shipped("../notebooks/tour.py")
+PAGE_HEAD = shipped("../report/page_head.html")
 PUBLISHED = published_reader.read(CATALOGUE).datasets
 
 try:
     # Snakemake has read them already, but keeps the last of two equal keys and says nothing.
     settings.load(*workflow.configfiles)
-    CONFIG = settings.resolve(config, PUBLISHED)
+    CONFIG = settings.resolve(
+        settings.merge(settings.load(DEFAULTS), config), PUBLISHED
+    )
 except settings.ConfigError as problem:
     raise WorkflowError(str(problem)) from None
 
-# Jobs say `python -m lqf …`: the Python that runs Snakemake, also where no environment is active.
-shell.prefix(
-    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
-)
+# Jobs say `python -m lqf …`: the Python that runs Snakemake, also where no environment is active. A conda
+# environment has its own Python, which is shown this very package; a container has both.
+DEPLOYMENT = {one.name for one in workflow.deployment_settings.deployment_method}
+if "CONDA" in DEPLOYMENT:
+    package = Path(".snakemake/package/lqf").absolute()
+    package.parent.mkdir(parents=True, exist_ok=True)
+    if not package.exists():
+        package.symlink_to(Path(settings.__file__).parent)
+    shell.prefix(
+        f"set -euo pipefail; export PYTHONPATH={shlex.quote(str(package.parent))}; "
+    )
+elif "APPTAINER" in DEPLOYMENT:
+    shell.prefix("set -euo pipefail; ")
+else:
+    python = shlex.quote(str(Path(sys.executable).parent))
+    shell.prefix(f"set -euo pipefail; export PATH={python}:$PATH; ")
+
+# Without --resources: a job for each GPU, and two downloads at a time, so that they never hold all cores.
+if workflow.local_exec:
+    limits = {"download": 2}
+    if CONFIG["device"] in ("auto", "cuda"):
+        limits["gpu"] = len(devices.visible(os.environ, devices.present()))
+    for name, limit in limits.items():
+        if limit and name not in workflow.global_resources:
+            workflow.global_resources[name] = limit
+
 # These are no parameters of a job, which would run again for a change of them.
 os.environ.setdefault("LQF_DEVICE", CONFIG["device"])
 os.environ.setdefault("LQF_CHECKPOINT_SECONDS", str(CONFIG["checkpoint_seconds"]))
@@ -36,8 +72,6 @@ if problems := [
     one for name in CONFIG["datasets"] for one in prepared.problems(Path(DATA) / name)
 ]:
     raise WorkflowError("\n".join(problems))
-NOTEBOOK = Path(workflow.basedir) / "workflow" / "notebooks" / "tour.py"
-PAGE_HEAD = Path(workflow.basedir) / "workflow" / "report" / "page_head.html"
 # Experiments with a job for each data set, method and seed, beside the sweeps that share theirs.
 OWN_RUNS = ("elr", "kshot", "online")
 
@@ -281,3 +315,22 @@ def report_inputs(scale):
 def reports():
     """The report of every scale that has results."""
     return [f"{folder}/report.html" for folder in result_folders()]
+
+
+def partial_command():
+    """Aggregate and draw the runs that are there."""
+    wanted = {"data": DATA, "experiments": EXPERIMENTS, "claims": CONFIG["claims"]}
+    return (
+        f"python -m lqf partial --runs runs/{SCALE} --results results/{SCALE}_partial"
+        f" --figures figures/{SCALE}_partial --log logs/{SCALE}/partial.log"
+        f" --settings {shlex.quote(settings.dumps(wanted)).replace('{', '{{').replace('}', '}}')}"
+        f" && python -m lqf report results/{SCALE}_partial"
+        f" --output results/{SCALE}_partial/report.html"
+    )
+
+
+def forget_partial():
+    """Remove what an earlier run left partial, once every run is there."""
+    if all(Path(file).exists() for file in results_files(SCALE)):
+        for folder in ("results", "figures"):
+            shutil.rmtree(f"{folder}/{SCALE}_partial", ignore_errors=True)

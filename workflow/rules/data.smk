@@ -22,11 +22,13 @@ rule prepare:
         f"logs/{SCALE}/prepare/{{dataset}}.log",
     priority: 100
     conda:
-        "../../environment.yml"
-    # Rendering takes one core.
+        "../envs/plain.yaml"
+    # Rendering takes one core; decoding leaves some to the downloads and to the jobs that feed a GPU.
     threads:
         lambda wildcards: (
-            workflow.cores if wildcards.dataset in {*PUBLISHED, *CONFIG["own"]} else 1
+            min(8, max(1, workflow.cores // 2))
+            if wildcards.dataset in {*PUBLISHED, *CONFIG["own"]}
+            else 1
         )
     params:
         folder=lambda wildcards, output: Path(output.images).parent,

@@ -14,7 +14,7 @@ rule download:
     log:
         f"logs/{SCALE}/download/{{dataset}}.log",
     conda:
-        "../../environment.yml"
+        "../envs/plain.yaml"
     resources:
         download=1,
     params:

@@ -19,7 +19,7 @@ rule figure:
     log:
         "logs/{scale}/{figure}.log",
     conda:
-        "../../environment.yml"
+        "../envs/plain.yaml"
     params:
         results=subpath(input[0], parent=True),
         figures=subpath(output.pdf, parent=True),

@@ -16,7 +16,7 @@ rule informativeness:
         f"logs/{SCALE}/informativeness/{{dataset}}/{{seed}}.log",
     priority: 50
     conda:
-        "../../environment.yml"
+        "../envs/torch.yaml"
     resources:
         gpu=1,
     params:

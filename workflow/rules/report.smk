@@ -16,7 +16,7 @@ rule report_page:
     log:
         "logs/{scale}/report_page.log",
     conda:
-        "../../environment.yml"
+        "../envs/plain.yaml"
     params:
         results=subpath(output[0], parent=True),
     shell:
@@ -40,7 +40,7 @@ rule tour:
     log:
         f"logs/{SCALE}/tour.log",
     conda:
-        "../../environment.yml"
+        "../envs/torch.yaml"
     params:
         settings=lambda wildcards, input: tour_settings(input),
     shell:

@@ -11,7 +11,7 @@ rule spectrum:
         f"logs/{SCALE}/spectrum/{{dataset}}/{{seed}}.log",
     priority: 50
     conda:
-        "../../environment.yml"
+        "../envs/torch.yaml"
     resources:
         gpu=1,
     params:

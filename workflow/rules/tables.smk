@@ -20,7 +20,7 @@ for experiment in EXPERIMENTS:
             f"logs/{SCALE}/aggregate_{experiment}.log",
         localrule: True
         conda:
-            "../../environment.yml"
+            "../envs/plain.yaml"
         params:
             runs=lambda wildcards: f"runs/{SCALE}",
             results=subpath(output[0], parent=True),
@@ -48,7 +48,7 @@ rule claims:
     log:
         f"logs/{SCALE}/claims.log",
     conda:
-        "../../environment.yml"
+        "../envs/plain.yaml"
     params:
         results=subpath(output.claims, parent=True),
         settings=settings.dumps({"claims": CONFIG["claims"], "scale": SCALE}),
@@ -69,7 +69,7 @@ rule table:
     log:
         "logs/{scale}/{table}.log",
     conda:
-        "../../environment.yml"
+        "../envs/plain.yaml"
     params:
         results=subpath(input[0], parent=True),
         figures=subpath(output.csv, parent=True),
@@ -94,7 +94,7 @@ rule page:
     log:
         "logs/{scale}/{table}_page.log",
     conda:
-        "../../environment.yml"
+        "../envs/plain.yaml"
     shell:
         "( cat {input.head} && python -m mistune --plugin table --file {input.markdown} )"
         " > {output.page} 2> {log}"

@@ -10,7 +10,7 @@ rule train:
     log:
         log_of("train"),
     conda:
-        "../../environment.yml"
+        "../envs/torch.yaml"
     resources:
         gpu=1,
     params:
@@ -42,7 +42,7 @@ for experiment in [name for name in OWN_RUNS if name in EXPERIMENTS]:
         # Longer than a train job: started before them, it does not trail behind.
         priority: 60 if experiment == "online" else 50
         conda:
-            "../../environment.yml"
+            "../envs/torch.yaml"
         resources:
             gpu=1,
         params:

@@ -10,8 +10,7 @@ from typing import Any
 import pandas as pd
 
 from lqf.report import aggregate_errors, aggregate_samples, aggregate_sweeps
-from lqf.report.artefacts import AGGREGATED
-from lqf.report.raw import write
+from lqf.report.raw import MissingRun, write
 
 Aggregator = Callable[[Path, dict[str, Any], Sequence[int]], dict[str, pd.DataFrame]]
 
@@ -27,7 +26,7 @@ _AGGREGATORS: dict[str, Aggregator] = {
 }
 
 
-def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[Path]:
+def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     """Aggregates the raw CSVs of every experiment of the config.
 
     Args:
@@ -35,14 +34,16 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[Path]:
         output: The folder results/<scale>; it is made if need be.
         settings: The resolved config: `experiments` (an experiment that is absent or null is left
             out), `seeds`, and optionally `data`, the folder of the prepared data sets (by default
-            data/<scale> beside runs/).
+            data/<scale> beside runs/), and `partial`: then runs that cannot be used are left out,
+            which every CSV says in a column `partial`.
 
     Returns:
-        The files written, `AGGREGATED` in `lqf.report.artefacts` for these experiments.
+        The runs left out: experiment, data set, method, seed and why.
 
     Raises:
         ValueError: `experiments` is missing or names an unknown experiment.
         MissingRun: A run that the config asks for is missing or malformed.
+        WrongRecord: Runs were made with different settings, data, weights or versions.
     """
     if "experiments" not in settings:
         raise ValueError("aggregate: settings lack the key 'experiments'; pass the whole config.")
@@ -54,19 +55,27 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[Path]:
         )
     data = Path(settings.get("data") or runs.parent.parent / "data" / runs.name)
     seeds = settings.get("seeds", [0])
-    written = []
-    for experiment, function in _AGGREGATORS.items():
-        if experiment not in sections:
-            continue
+    left_out: list[dict[str, Any]] = []
+    for experiment in [name for name in _AGGREGATORS if name in sections]:
         section = {**sections[experiment], "described": _described(data)}
-        for name, frame in function(runs, section, seeds).items():
-            write(frame, output / name)
-        if experiment == "informativeness":
+        lacking: list[dict[str, Any]] = []
+        if settings.get("partial"):
+            section["lacking"] = lacking
+        try:
+            frames = _AGGREGATORS[experiment](runs, section, seeds)
+        except MissingRun:
+            if not lacking:
+                raise
+            frames = {}
+        for name, frame in frames.items():
+            marked = frame.assign(partial=f"{len(lacking)} runs are missing") if lacking else frame
+            write(marked, output / name)
+        if experiment == "informativeness" and frames:
             scores = pd.read_csv(output / "informativeness_scores.csv")
             shown = sections[experiment].get("shown", 25)
             aggregate_samples.save_images(scores, shown, data, output / "informative_images.png")
-        written += [output / name for name in AGGREGATED[experiment]]
-    return written
+        left_out += [{"experiment": experiment, **one} for one in lacking]
+    return left_out
 
 
 def _described(data: Path) -> dict[str, Any]:

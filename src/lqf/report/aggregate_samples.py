@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lqf.report.aggregate_errors import Frames, dataset_columns
-from lqf.report.raw import MissingRun, order_by, read_rows
+from lqf.report.raw import MissingRun, order_by, read_runs
 from lqf.report.statistics import spearman, standard_deviation, t_interval
 
 SCORES = ("fsi_eq8", "fsi_kfac", "leverage", "loo_error")
@@ -27,16 +27,15 @@ def _read(
     runs: Path, kind: str, section: dict[str, Any], seeds: Sequence[int], file: str, columns: str
 ) -> pd.DataFrame:
     dataset = section["dataset"]
-    frames = []
-    for seed in section.get("seeds") or seeds:
-        frame = read_rows(runs / kind / dataset / str(seed) / file, columns.split())
-        about = {
-            "dataset": dataset,
-            "title": dataset_columns(dataset, section)["title"],
-            "seed": seed,
-        }
-        frame = frame.drop(columns=[key for key in about if key in frame.columns])
-        frames.append(frame.assign(**about))
+    wanted = {
+        runs / kind / dataset / str(seed) / file: {"dataset": dataset, "seed": seed}
+        for seed in section.get("seeds") or seeds
+    }
+    title = dataset_columns(dataset, section)["title"]
+    frames = [
+        frame.assign(**about, title=title)
+        for about, frame in read_runs(wanted, section, columns.split())
+    ]
     rows = pd.concat(frames, ignore_index=True)
     first = ["dataset", "title", "seed"]
     return rows[[*first, *[column for column in rows.columns if column not in first]]]

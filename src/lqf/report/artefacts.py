@@ -14,6 +14,9 @@ Kind = Literal["table", "figure"]
 
 CLAIMS_FILE = "claims.csv"
 
+MISSING_FILE = "missing.csv"
+"""Which runs partial results lack, and why; whole results have no such file."""
+
 AGGREGATED: dict[str, tuple[str, ...]] = {
     "comparison": (
         "comparison.csv",

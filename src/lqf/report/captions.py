@@ -36,6 +36,9 @@ def caption(name: str, results: Path) -> str:
         f"Scale: {_plain(results.name)}. {_BODIES[name](results)}",
         "",
     ]
+    if (file := results / artefacts.MISSING_FILE).is_file():
+        lacking = (pd.read_csv(file)["experiment"] == artefact.experiment).sum()
+        lines[1] += f" **Partial: {counted(lacking, 'run')} of its experiment are missing.**"
     verdicts = pd.read_csv(results / artefacts.CLAIMS_FILE).set_index("id")
     known = [claim for claim in artefact.claims if claim in verdicts.index]
     if known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lqf.report import rules
+from lqf.report import artefacts, rules
 from lqf.report.measured import NotTested, PaperResults, Results
 from lqf.report.measures import FUNCTIONS
 from lqf.report.raw import write
@@ -41,6 +42,7 @@ def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]
     """
     seen: set[str] = set()
     ours, printed = Results(results), PaperResults()
+    missing = _missing(results)
     rows = []
     for claim in claims_list:
         rules.check(claim)
@@ -49,6 +51,8 @@ def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]
         seen.add(claim["id"])
         estimate, verdict, note = _test(claim, ours)
         theirs, paper_verdict, _ = _test(claim, printed)
+        if lacking := missing.get(_experiment(claim), 0):
+            verdict, note = "not tested", f"{lacking} runs of its experiment are missing"
         rows.append(
             {
                 "id": claim["id"],
@@ -70,6 +74,19 @@ def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]
     frame = pd.DataFrame(rows, columns=list(_COLUMNS))
     write(frame, output)
     return frame
+
+
+def _missing(results: Path) -> dict[str | None, int]:
+    """Number of runs that partial results lack, by experiment; None is all of them."""
+    file = results / artefacts.MISSING_FILE
+    lacking = list(pd.read_csv(file)["experiment"]) if file.is_file() else []
+    return {**Counter(lacking), None: len(lacking)}
+
+
+def _experiment(claim: Mapping[str, Any]) -> str | None:
+    """The experiment that a claim is tested on, where it is known."""
+    shown = [one.experiment for one in artefacts.ARTEFACTS.values() if claim["id"] in one.claims]
+    return claim["measure"].get("experiment") or next(iter(shown), None)
 
 
 def decide(rule: Mapping[str, str], estimate: Estimate) -> str:

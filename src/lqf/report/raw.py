@@ -7,11 +7,13 @@ CSVs depend on the numbers alone. Wall time and device stay behind.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from lqf import provenance
 
 METRICS = [
     "dataset",
@@ -43,36 +45,105 @@ CHOICES = ("batch_norm", "rate", "batch", "weight_decay", "damping", "mu", "epoc
 """Columns of a selected row that say which grid point it was."""
 
 
+_ERRORS = ("train_err", "val_err", "test_err")
+
+
 class MissingRun(ValueError):
-    """A run that the config asks for has left no CSV, or one that lacks columns or rows."""
+    """A run that the config asks for has left no CSV, or one that cannot be used."""
 
 
-def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_rows(path: Path, columns: Sequence[str], about: Mapping[str, Any]) -> pd.DataFrame:
     """Reads a raw CSV.
 
     Args:
         path: The file.
         columns: Columns that it must have.
+        about: Which run it is: values of some columns.
 
     Returns:
         Its rows, all its columns.
 
     Raises:
-        MissingRun: The file is missing, empty, or lacks one of the columns.
+        MissingRun: The file is missing, empty, lacks one of the columns, has a row twice or one of
+            another run, or an error that is none.
     """
     if not path.is_file():
         raise MissingRun(
-            f"aggregate: {path} does not exist although the config asks for that run; "
+            f"{path} does not exist although the config asks for that run; "
             "run the workflow first, or take the run out of `experiments`."
         )
     if path.stat().st_size == 0:
-        raise MissingRun(f"aggregate: {path} is empty; delete it and run its job again.")
+        raise MissingRun(f"{path} is empty; delete it and run its job again.")
     frame = pd.read_csv(path, dtype={"shots": "string", "mode": "string", "message": "string"})
     lacking = [column for column in columns if column not in frame.columns]
-    if lacking or frame.empty:
-        what = f"lacks the columns {lacking}" if lacking else "has no rows"
-        raise MissingRun(f"aggregate: {path} {what}; delete it and run its job again.")
+    what = f"lacks the columns {lacking}" if lacking else "has no rows" if frame.empty else ""
+    if not what:
+        # Equal but for the time that it took.
+        twice = frame.drop(columns="wall_s", errors="ignore").duplicated()
+        what = f"has row {int(twice.argmax()) + 2} twice" if twice.any() else ""
+    named = [key for key in about if key in frame.columns]
+    said = frame[named].drop_duplicates().values.tolist()
+    if not what and named and said != [[about[key] for key in named]]:
+        what = f"holds rows of {said}"
+    fine = frame[frame["status"] == "ok"] if "status" in frame.columns else frame
+    for column in () if what else _ERRORS:
+        if column in frame.columns:
+            value = pd.to_numeric(fine[column], errors="coerce")
+            # Where a row has no status, it need not have an error.
+            wrong = fine[~value.between(0, 100) & (value.notna() | ("status" in frame.columns))]
+            if len(wrong):
+                shown, row = wrong[column].iloc[0], wrong.index[0] + 2
+                what = f"has {column} {shown} in row {row}, which is no error rate in %"
+    if what:
+        raise MissingRun(f"{path} {what}; delete it and run its job again.")
     return frame
+
+
+def read_runs(
+    wanted: Mapping[Path, Mapping[str, Any]],
+    section: dict[str, Any],
+    columns: Sequence[str],
+) -> list[tuple[Mapping[str, Any], pd.DataFrame]]:
+    """Reads the CSVs of some runs of an experiment, which must be made alike (`lqf.provenance`).
+
+    Args:
+        wanted: Path of each, and which run it is.
+        section: The experiment; where it has a list `lacking`, runs that cannot be used go there
+            with the reason `why`, and the others are read all the same.
+        columns: Columns that each must have.
+
+    Returns:
+        Which run it is and its rows, for each.
+
+    Raises:
+        MissingRun: A run cannot be used and there is no such list, or none of them can.
+        WrongRecord: Two runs must not be compared.
+    """
+    frames, lacking, made = [], [], []
+    for path, about in wanted.items():
+        try:
+            rows = read_rows(path, columns, about)
+            made.append((path, about, provenance.read(path)))
+            frames.append((about, rows))
+        except (MissingRun, provenance.WrongRecord) as problem:
+            lacking.append({**about, "why": str(problem)})
+    if lacking:
+        section.get("lacking", []).extend(lacking)
+        if "lacking" not in section or not made:
+            several = f"{len(lacking)} of {len(wanted)} runs cannot be used ({_named(lacking)}): "
+            more = several if len(lacking) > 1 else ""
+            raise MissingRun(f"{more}{lacking[0]['why']}")
+    provenance.refuse_mixtures(made)
+    return frames
+
+
+def _named(lacking: Sequence[Mapping[str, Any]]) -> str:
+    """Returns which runs these are: data set and method, with all their seeds."""
+    seeds: dict[str, list[str]] = {}
+    for one in lacking:
+        name = " ".join(str(one[key]) for key in ("dataset", "method") if key in one)
+        seeds.setdefault(name, []).append(str(one["seed"]))
+    return "; ".join(f"{name} seed {', '.join(own)}" for name, own in seeds.items())
 
 
 def read_metrics(
@@ -92,26 +163,25 @@ def read_metrics(
         extra: Columns needed besides `METRICS`.
 
     Returns:
-        All rows, with an integer column `point` that numbers the rows of a file.
+        All rows.
 
     Raises:
-        MissingRun: A file is missing or wrong, or holds another run than its path says.
+        MissingRun: A file is missing or cannot be used.
     """
-    datasets = section.get("datasets") or [section["dataset"]]
-    frames = []
-    for dataset in datasets:
-        for method in section["methods"]:
-            for seed in section.get("seeds") or seeds:
-                path = runs / kind / dataset / method / str(seed) / "metrics.csv"
-                frame = read_rows(path, [*METRICS, *extra])
-                said = frame[["dataset", "method", "seed"]].drop_duplicates().values.tolist()
-                if said != [[dataset, method, seed]]:
-                    raise MissingRun(
-                        f"aggregate: {path} holds rows of {said}; delete it and run its job again."
-                    )
-                for column in ("selected_val", "selected_test"):
-                    frame[column] = frame[column].astype(str).str.lower() == "true"
-                frames.append(frame)
+    wanted = {
+        runs / kind / dataset / method / str(seed) / "metrics.csv": {
+            "dataset": dataset,
+            "method": method,
+            "seed": seed,
+        }
+        for dataset in section.get("datasets") or [section["dataset"]]
+        for method in section["methods"]
+        for seed in section.get("seeds") or seeds
+    }
+    frames = [frame for _, frame in read_runs(wanted, section, [*METRICS, *extra])]
+    for frame in frames:
+        for column in ("selected_val", "selected_test"):
+            frame[column] = frame[column].astype(str).str.lower() == "true"
     return pd.concat(frames, ignore_index=True)
 
 

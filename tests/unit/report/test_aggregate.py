@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic import SETTINGS, mark, metrics_row, write_csv, write_metrics, write_world
+from synthetic import MADE, SETTINGS, mark, metrics_row, sign, write_csv, write_metrics, write_world
 
+from lqf.provenance import WrongRecord
 from lqf.report.aggregate import aggregate
 from lqf.report.artefacts import aggregated_files
 from lqf.report.raw import MissingRun
@@ -34,8 +35,9 @@ def test_bytes_depend_on_the_numbers_alone(runs: Path, results: Path, tmp_path: 
         lines = path.read_text().splitlines(keepends=True)
         body = np.random.default_rng(1).permutation(np.array(lines[1:], dtype=object))
         path.write_text("".join([lines[0], *body]))
-    files = aggregate(again, tmp_path / "results" / "demo", SETTINGS)
-    for path in files:
+        sign(path)
+    aggregate(again, tmp_path / "results" / "demo", SETTINGS)
+    for path in (tmp_path / "results" / "demo").iterdir():
         assert path.read_bytes() == (results / path.name).read_bytes(), path.name
 
 
@@ -183,8 +185,7 @@ def test_a_run_that_the_config_asks_for_must_be_there(runs: Path, tmp_path: Path
 def test_a_file_of_another_run_is_refused(runs: Path, tmp_path: Path) -> None:
     source = runs / "train" / "greek" / "nlft" / "0" / "metrics.csv"
     target = tmp_path / "runs" / "train" / "greek" / "nlft" / "1" / "metrics.csv"
-    target.parent.mkdir(parents=True)
-    shutil.copy(source, target)
+    shutil.copytree(source.parent, target.parent)
     section = {"datasets": ["greek"], "methods": ["nlft"], "seeds": [1]}
     with pytest.raises(MissingRun, match="holds rows of"):
         aggregate(tmp_path / "runs", tmp_path / "out", settings(comparison=section))
@@ -227,5 +228,74 @@ def test_unknown_and_missing_experiments_are_refused(runs: Path, tmp_path: Path)
 
 def test_a_dropped_experiment_is_left_out(runs: Path, tmp_path: Path) -> None:
     sections = {"elr": SETTINGS["experiments"]["elr"], "online": None}
-    written = aggregate(runs, tmp_path / "out", settings(**sections))  # type: ignore[arg-type]
-    assert [path.name for path in written] == ["elr.csv", "elr_best.csv"]
+    aggregate(runs, tmp_path / "out", settings(**sections))  # type: ignore[arg-type]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"elr.csv", "elr_best.csv"}
+
+
+def three_seeds(runs: Path) -> tuple[list[Path], dict[str, Any]]:
+    """Files of a method on two data sets, and the settings that ask for them."""
+    files = [
+        write_metrics(runs, "train", mark([metrics_row(dataset, "nlft", seed, 5.0 + seed)]))
+        for dataset in ("greek", "fonts")
+        for seed in range(3)
+    ]
+    return files, settings(comparison={"datasets": ["greek", "fonts"], "methods": ["nlft"]})
+
+
+def test_every_missing_seed_is_named_at_once(tmp_path: Path) -> None:
+    files, wanted = three_seeds(tmp_path / "runs")
+    for file in (files[0], files[2], files[4]):
+        file.unlink()
+    with pytest.raises(MissingRun, match=r"3 of 6 .*\(greek nlft seed 0, 2; fonts nlft seed 1\)"):
+        aggregate(tmp_path / "runs", tmp_path / "out", wanted)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("5.0,5.0", "5.0,6.0", "its hash is another"),
+        (",ok,", ",OK,", "its hash is another"),
+        ("5.0,5.0", "nan,5.0", "has val_err nan in row 2, which is no error rate"),
+        ("5.0,5.0", "5.0,101", "has test_err 101 in row 2, which is no error rate"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused(
+    tmp_path: Path, old: str, new: str, sentence: str
+) -> None:
+    files, wanted = three_seeds(tmp_path / "runs")
+    text = files[0].read_text()
+    assert old in text
+    files[0].write_text(text.replace(old, new))
+    if "hash" not in sentence:
+        sign(files[0])
+    with pytest.raises(MissingRun, match=sentence):
+        aggregate(tmp_path / "runs", tmp_path / "out", wanted)
+
+
+def test_a_row_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    files, wanted = three_seeds(tmp_path / "runs")
+    text = files[0].read_text()
+    files[0].write_text(text + text.splitlines(keepends=True)[1])
+    sign(files[0])
+    with pytest.raises(MissingRun, match="has row 3 twice"):
+        aggregate(tmp_path / "runs", tmp_path / "out", wanted)
+
+
+@pytest.mark.parametrize("key", ["version", "torch", "device", "data", "settings"])
+def test_runs_that_are_made_differently_are_not_mixed(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, wanted = three_seeds(tmp_path / "runs")
+    monkeypatch.setitem(MADE, key, "another")
+    sign(files[1])
+    with pytest.raises(WrongRecord, match=r"nlft/1/metrics\.csv and .* come from different"):
+        aggregate(tmp_path / "runs", tmp_path / "out", wanted)
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    files, wanted = three_seeds(tmp_path / "runs")
+    record = files[0].with_name("run.json")
+    for damaged in ("", record.read_text().replace('"version": 1', '"version": 3')):
+        record.write_text(damaged)
+        with pytest.raises(MissingRun, match=r"greek/nlft/0/run\.json is damaged"):
+            aggregate(tmp_path / "runs", tmp_path / "out", wanted)

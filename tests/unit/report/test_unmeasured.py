@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from synthetic import SETTINGS
+from synthetic import SETTINGS, sign
 
 from lqf.report.aggregate_samples import informativeness
 from lqf.report.captions import _figure6
@@ -25,9 +25,11 @@ def large(runs: Path, tmp_path: Path) -> Path:
         rows["fsi_compressed"], rows["scored_by"] = rows["fsi_exact"], "fsi_compressed"
         rows[["fsi_exact", "fsi_eq8", "fsi_kfac"]] = None
         rows.to_csv(file, index=False)
+        sign(file)
     for file in (tmp_path / "runs").rglob("removal.csv"):
         rows = pd.read_csv(file).assign(scored_by="fsi_compressed", retrained_by="pcg")
         rows.to_csv(file, index=False)
+        sign(file)
     section = SETTINGS["experiments"]["informativeness"]
     for name, frame in informativeness(tmp_path / "runs", section, SETTINGS["seeds"]).items():
         write(frame, tmp_path / "results" / name)
