@@ -33,6 +33,7 @@ def contact_sheet(
     """
     if len(images) != len(classes):
         raise ValueError(f"got images of {len(images)} classes but {len(classes)} names.")
+    title, classes = _on_one_line(title), [_on_one_line(name) for name in classes]
     zoom = max(1, 48 // images[0].shape[1])
     cell = zoom * images[0].shape[1] + _GAP
     shown = min(_LARGEST, max(len(group) for group in images))
@@ -55,3 +56,7 @@ def contact_sheet(
             tile = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
             sheet.paste(tile, (x + indent + place * cell, y))
     return sheet
+
+
+def _on_one_line(text: str) -> str:
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)

@@ -70,9 +70,12 @@ def write_index(folder: Path, rows: Iterable[tuple[str, int, str, str, str]]) ->
     """
     lines = io.StringIO(newline="")
     writer = csv.writer(lines, lineterminator="\n")
+    # A carriage return in a name ends a line for readers, but is no reason to quote for this writer.
+    quoting = csv.writer(lines, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(COLUMNS)
     for row, values in enumerate(rows):
-        writer.writerow([row, *values])
+        broken = any("\r" in str(value) for value in values)
+        (quoting if broken else writer).writerow([row, *values])
     (folder / "index.csv").write_bytes(lines.getvalue().encode())
 
 

@@ -92,7 +92,10 @@ class _Walk:
 
     def left_out(self) -> dict[str, int]:
         """Reason, with the first file or folder that it holds for -> how many."""
-        return {f"{why} (first {paths[0]})": len(paths) for why, paths in self._passed.items()}
+        return {
+            f"{why} (first {paths[0] if paths[0].isprintable() else repr(paths[0])})": len(paths)
+            for why, paths in self._passed.items()
+        }
 
     def visible(self, folder: Path | str) -> Iterator[os.DirEntry[str]]:
         """What is in a folder and is not left there by a system.

@@ -65,10 +65,10 @@ def write_listing(
     )
     duplicates = repeated(entries, packed.digests)
     for first, second in duplicates[:3]:
-        _LOG.warning("%s: %s and %s are the same file.", about["name"], first, second)
+        _LOG.warning("%s: %r and %r are the same file.", about["name"], first, second)
     if packed.truncated:
         _LOG.warning(
-            "%s: %d files end early, the first is %s.",
+            "%s: %d files end early, the first is %r.",
             about["name"],
             len(packed.truncated),
             packed.truncated[0],
