@@ -208,6 +208,14 @@ class Sgd(Section):
     """Factor on the rate at each milestone."""
 
 
+class LinearSgd(Sgd):
+    """SGD without K-FAC, on a problem whose curvature is constant."""
+
+    relative: bool = False
+    """Whether rates are in units of 1/λ_max of a mini-batch's Hessian, under which one range is stable on
+    every data set, or learning rates as they stand."""
+
+
 class Nonlinear(Sgd):
     """SGD on all parameters of the network itself (NLFT, MPN-COV)."""
 
@@ -226,7 +234,7 @@ class Training(Section):
     """One grid for each kind of optimization."""
 
     nonlinear: Nonlinear = LEFT_OUT
-    sgd: Sgd = LEFT_OUT
+    sgd: LinearSgd = LEFT_OUT
     kfac_sgd: KfacSgd = LEFT_OUT
     pcg: Pcg = LEFT_OUT
     closed_form: ClosedForm = LEFT_OUT

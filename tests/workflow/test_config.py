@@ -175,7 +175,7 @@ def test_online_asking_for_too_many_samples_is_refused(demo: dict[str, Any]) -> 
     demo["experiments"]["online"]["dataset"] = "greek"
     demo["experiments"]["online"]["per_step"] = 100
 
-    assert "30 steps of 100 samples, but 'greek' has only 480" in refusal(demo)
+    assert "15 steps of 100 samples, but 'greek' has only 480" in refusal(demo)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def elr(
     """
     method = method_of(name, settings)
     experiment = settings["experiment"]
-    task = load_task(data, dataset, settings["train_per_class"], settings)
+    task = load_task(data, dataset, settings["train_per_class"], settings, seed)
     problem = problem_of(method, task, weights, settings, seed)
     first = grid_points(method, settings["training"][method.training])[0]
     points: list[Point] = [

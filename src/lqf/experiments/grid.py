@@ -48,14 +48,15 @@ class Point:
 def grid_points(method: Method, training: Mapping[str, Any]) -> list[Point]:
     """Every point of a section of ``training``.
 
-    Rates of ``kfac_sgd`` are in units of 1/λ_max of the preconditioned Hessian; all others are
-    learning rates as they stand.
+    Rates of ``kfac_sgd``, and of ``sgd`` where its section says ``relative``, are in units of 1/λ_max
+    of the (preconditioned) Hessian; all others are learning rates as they stand.
 
     Args:
         method: decides which keys of the section there are.
         training: the section ``training.<method.training>``.
     """
-    fixed: dict[str, Any] = {"relative": method.optimizer == "kfac_sgd"}
+    relative = method.optimizer == "kfac_sgd" or training.get("relative", False)
+    fixed: dict[str, Any] = {"relative": relative}
     for key in (
         "batch",
         "epochs",

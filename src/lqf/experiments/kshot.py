@@ -16,7 +16,8 @@ def kshot(
     """Train one method with k samples a class, for every k of ``experiments.kshot.shots``.
 
     The seed draws the training samples, the head and their order; the draw for k is contained in
-    the draw for every larger k.  Validation and test splits are those of the other experiments.
+    the draw for every larger k.  The choice is made on at most k further samples a class, which stay out
+    of training; the test split is that of the other experiments.
     Arguments and rows as in `lqf.experiments.train.train`.
     """
     method = method_of(name, settings)
@@ -24,8 +25,8 @@ def kshot(
     every: list[Row] = []
     for shots in settings["experiment"]["shots"]:
         task = load_task(data, dataset, shots, settings, seed=seed)
-        problem = problem_of(method, task, weights, settings, seed)
         title = f"{dataset} {name} seed {seed}, {shots} shots"
+        problem = problem_of(method, task, weights, settings, seed)
         rows, _ = fit_grid(name, method, problem, task, points, settings, seed, title)
         every += [{**row, "experiment": "kshot", "shots": shots} for row in rows]
     return every

@@ -57,7 +57,9 @@ def online(
 
     Each step adds ``per_step`` samples, balanced over classes; training goes on until the stop
     rule holds or ``max_epochs`` are done, at a constant rate: the smallest of the grid where rates
-    are relative to the curvature, else the one that validation chose on the last and largest set.  Curvature at w0 is computed again whenever the data doubled.
+    are relative to the curvature, else the one that validation chose on the last and largest set.
+    Curvature at w0 is computed again whenever the data doubled.  An exact solver stands for the
+    optimum at each step, where a start cannot matter: it is fitted from w0 only.
 
     Arguments and rows as in `lqf.experiments.train.train`; one row a mode and step.
 
@@ -88,13 +90,15 @@ def online(
     rows: list[Row] = []
     finished, warm = Points(title), _WarmStart(problem, title)
     learned: LinearProblem | None = None
-    with progress(experiment["steps"] * len(MODES), title, "fit") as bar:
+    # Where a start does not matter there is one way.
+    modes = MODES if method.optimizer in ("sgd", "kfac_sgd") else MODES[1:]
+    with progress(experiment["steps"] * len(modes), title, "fit") as bar:
         for step in range(1, experiment["steps"] + 1):
             now = replace(task, train=task.train.take(step * experiment["per_step"]))
             current = problem.first(len(now.train))
             if isinstance(current, LinearProblem):
                 learned = _curvature_of(learned, current)
-            for mode in MODES:
+            for mode in modes:
                 known = finished.get((step, mode))
                 if known is None or (mode == "incremental" and warm.step < step):
                     start = warm.value if mode == "incremental" else None

@@ -52,7 +52,7 @@ def spectrum(dataset: str, seed: int, data: Path, weights: Path, settings: Setti
     """
     name = "nlft"
     method, experiment = get(name), settings["experiment"]
-    task = load_task(data, dataset, settings["train_per_class"], settings)
+    task = load_task(data, dataset, settings["train_per_class"], settings, seed)
     problem = problem_of(method, task, weights, settings, seed)
     if not isinstance(problem, NonlinearProblem):
         raise TypeError("the end of non-linear fine-tuning needs a non-linear method.")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -89,19 +91,14 @@ class Task:
         return len(self.class_names)
 
 
-def read_split(
-    data: PackedDataset, name: str, per_class: int | None, settings: Settings, seed: int = 0
-) -> Split:
-    """A split for the job's device: in memory if it is small, else fed from disk.
+def read_split(data: PackedDataset, rows: NDArray[np.int64], settings: Settings) -> Split:
+    """Some images for the job's device: in memory if they are few, else fed from disk.
 
     Args:
         data: the data set.
-        name: train, val or test.
-        per_class: samples of each class, or None for all.
+        rows: numbers of the images.
         settings: the job's settings; ``image_size``, ``backbone`` and what is augmented matter.
-        seed: draw of the samples.
     """
-    rows = data.subset(name, per_class=per_class, seed=seed)
     images: Images = data.feed(
         rows,
         size=settings["image_size"],
@@ -124,18 +121,29 @@ def load_task(
     Args:
         folder: folder of the prepared data set.
         name: its name.
-        per_class: training samples a class, or None for all.
+        per_class: training samples a class, or None for all; there are then no more validation samples
+            a class than that, as somebody with so few images would have no more.
         settings: the job's settings.
-        seed: draw of the training samples.
+        seed: draw of the samples.
     """
     data = PackedDataset.load(folder)
-    return Task(
-        name,
-        tuple(data.classes),
-        read_split(data, "train", per_class, settings, seed),
-        read_split(data, "val", None, settings),
-        read_split(data, "test", None, settings),
-    )
+    val = data.subset("val", seed=seed)
+    if per_class is not None:
+        fewest = int(np.bincount(data.labels[val], minlength=len(data.classes)).min())
+        val = data.subset("val", per_class=min(per_class, fewest), seed=seed)
+    rows = {"train": data.subset("train", per_class=per_class, seed=seed), "val": val}
+    rows["test"] = data.subset("test")
+    splits = {split: read_split(data, which, settings) for split, which in rows.items()}
+    return Task(name, tuple(data.classes), **splits)
+
+
+def with_validation(folder: Path, task: Task, settings: Settings) -> Task:
+    """The task with its validation images among the training images, for the fit that is reported.
+
+    Arguments as in `load_task`.
+    """
+    rows = np.concatenate([task.train.rows.numpy(), task.val.rows.numpy()])
+    return replace(task, train=read_split(PackedDataset.load(folder), rows, settings))
 
 
 def build_network(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from lqf.compute import Compute
-from lqf.experiments.grid import grid_points
+from lqf.experiments.grid import Point, grid_points
 from lqf.experiments.nonlinear_problem import NonlinearProblem
 from lqf.experiments.problem import LinearProblem, make_problem
 from lqf.experiments.rows import Row, fit_grid
-from lqf.experiments.task import Settings, Task, build_network, load_task
+from lqf.experiments.task import Settings, Task, build_network, load_task, with_validation
 from lqf.method import Method, get
 
 
@@ -45,10 +45,41 @@ def train(
     Returns:
         One row a grid point.
     """
-    method = method_of(name, settings)
-    task = load_task(data, dataset, settings["train_per_class"], settings)
-    problem = problem_of(method, task, weights, settings, seed)
-    points = grid_points(method, settings["training"][method.training])
+    task = load_task(data, dataset, settings["train_per_class"], settings, seed)
     title = f"{dataset} {name} seed {seed}"
-    rows, _ = fit_grid(name, method, problem, task, points, settings, seed, title)
+    rows = search(name, task, seed, data, weights, settings, title)
     return [{**row, "experiment": "train"} for row in rows]
+
+
+def search(
+    name: str, task: Task, seed: int, data: Path, weights: Path, settings: Settings, title: str
+) -> list[Row]:
+    """Fit every point of the grid, choose one on validation, and fit it again with those images.
+
+    Args:
+        name: name of the method.
+        task: the task.
+        seed: draws the head and the order of the samples.
+        data: folder of the prepared data set.
+        weights: features of the pre-trained backbone.
+        settings: the job's settings.
+        title: tells this search from others of the job.
+
+    Returns:
+        One row a grid point; that of the chosen one holds ``refit_err``, the test error of the second
+        fit, and ``refit_n_train``, its number of images. No ``refit_err`` means that it diverged.
+    """
+    method = method_of(name, settings)
+    points = grid_points(method, settings["training"][method.training])
+
+    def fits(of: Task, which: list[Point], title: str) -> list[Row]:
+        problem = problem_of(method, of, weights, settings, seed)
+        return fit_grid(name, method, problem, of, which, settings, seed, title)[0]
+
+    rows = fits(task, points, title)
+    for point, row in zip(points, rows, strict=True):
+        if row["selected_val"]:
+            whole = with_validation(data, task, settings)
+            (again,) = fits(whole, [point], f"{title}, refit")
+            row |= {"refit_err": again.get("test_err"), "refit_n_train": len(whole.train)}
+    return rows

@@ -142,7 +142,7 @@ def selected_runs(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> 
     chosen = select(raw, keys, "selected_val")
     on_test = select(raw, keys, "selected_test")[[*keys, "test_err", "rate", "weight_decay"]]
     chosen = chosen.merge(on_test, on=keys, suffixes=("", "_on_test"))
-    columns = [*keys, "status", "n_points", "n_diverged", "n_train", "n_test", *CHOICES]
+    columns = [*keys, "status", "n_points", "n_diverged", "at_edge", "n_train", "n_test", *CHOICES]
     columns += ["residual", "train_loss", "train_err", "val_err", "test_err"]
     columns += ["test_err_on_test", "rate_on_test", "weight_decay_on_test"]
     orders = {"dataset": section["datasets"], "method": section["methods"]}
@@ -188,6 +188,7 @@ def mean_errors(
                 "status": "ok" if len(fine) else "diverged",
                 "n_points": int(runs["n_points"].sum()),
                 "n_diverged": int(runs["n_diverged"].sum()),
+                "n_at_edge": int((runs["at_edge"] != "").sum()),
                 "n_train": runs["n_train"].iloc[0],
                 "n_test": runs["n_test"].iloc[0],
                 "best_rate": _most_common(fine["rate"]),

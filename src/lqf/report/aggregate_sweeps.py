@@ -63,6 +63,7 @@ def elr(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
             row[f"best_elr{suffix}"] = chosen["elr"] if chosen is not None else np.nan
             row[f"err_mean{suffix}"] = chosen["err_mean"] if chosen is not None else np.nan
             row[f"n_tied{suffix}"] = tied
+        row["at_edge"] = row["best_elr"] in (rows["elr"].min(), rows["elr"].max())
         row |= {"n_points": len(rows), "n_diverged": int((rows["n_diverged"] > 0).sum())}
         best.append(row)
     orders = {"dataset": section["datasets"], "method": section["methods"]}

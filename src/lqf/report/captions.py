@@ -10,6 +10,7 @@ import pandas as pd
 
 from lqf.method import TITLES
 from lqf.report import artefacts, figure3, paper
+from lqf.report.tables import EDGE
 from lqf.report.words import counted
 
 _VERDICTS = {
@@ -74,6 +75,13 @@ def _errors(rows: pd.DataFrame) -> str:
     )
     if seeds.min() < seeds.max():
         text += f"Cells rest on {counted(seeds, 'seed')}, as said there. "
+    if "n_at_edge" in rows:
+        text += "Errors are those of a second fit, with the validation images. "
+    if "n_at_edge" in rows and (edge := int(rows["n_at_edge"].sum())):
+        text += (
+            f"{EDGE}: in at least one run nothing beyond the choice was tried (in {edge} of "
+            f"{int(rows['n_runs'].sum())} runs). "
+        )
     if diverged:
         text += f"{diverged} of {runs} grid points diverged; they enter no mean. "
     return text
@@ -134,6 +142,8 @@ def _figure1_right(results: Path) -> str:
     for method, number in gone.items():
         total = int((points["method"] == method).sum())
         text += f" {TITLES.get(str(method), method)} diverged at {number} of {total} points."
+    if "at_edge" in best and best["at_edge"].any():
+        text += f" The best lies at an end of the grid {int(best['at_edge'].sum())} times."
     seeds = (points["n_seeds"] + points["n_diverged"]).to_numpy()
     return f"{text} Each point is the mean over {counted(seeds, 'seed')}."
 
@@ -187,8 +197,8 @@ def _figure4(results: Path) -> str:
         "Boxes: quartiles over data sets; whiskers: the last value within 1.5 times their "
         "distance; diamonds: outliers. Means over data sets by samples a class: "
         f"{spelled}. {counted(rows['dataset'].nunique(), 'data set')}, "
-        f"{counted(rows['n_seeds'].to_numpy(), 'draw')} each (one a seed). Hyper-parameters are chosen on the "
-        "validation split, which does not shrink with the training set."
+        f"{counted(rows['n_seeds'].to_numpy(), 'draw')} each (one a seed). Hyper-parameters are chosen on at "
+        "most as many further images a class, which stay out of training."
     )
 
 

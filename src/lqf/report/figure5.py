@@ -13,6 +13,7 @@ from lqf.report.words import counted
 LINES = {
     "lqf_inc": ("LQF, step by step", "-"),
     "lqf_scratch": ("LQF, from scratch", "--"),
+    "lqf_exact_scratch": ("LQF, exact optimum", ":"),
     "nlft_inc": ("NLFT, step by step", "-"),
     "nlft_scratch": ("NLFT, from scratch", "--"),
 }
@@ -45,7 +46,7 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
         own = rows[rows["method"] == method]
         if own.empty:
             continue
-        colour = COLOURS[method.split("_")[0]]
+        colour = COLOURS[method.rpartition("_")[0]]
         left.plot(own["n_seen"], own["acc_mean"], line, color=colour, label=title)
         spread = own["acc_std"].fillna(0)
         left.fill_between(

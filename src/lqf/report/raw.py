@@ -195,13 +195,15 @@ def select(frame: pd.DataFrame, keys: Sequence[str], flag: str) -> pd.DataFrame:
 
     Returns:
         One row a run, sorted by the keys, with `n_points` and `n_diverged` (grid points tried and
-        diverged). A run whose points all diverged keeps its keys, `status` diverged and no errors.
+        diverged) and `at_edge` (of which ends of its grid the choice lies at). A run whose points all
+        diverged keeps its keys, `status` diverged and no errors. Where the choice was fitted again with
+        the validation images, test error and `n_train` are those of that fit.
 
     Raises:
         MissingRun: A run has several selected rows, or none although some did not diverge.
     """
     errors = ["train_err", "val_err", "test_err", "train_loss", "residual", *CHOICES]
-    chosen, points, diverged = [], [], []
+    chosen, points, diverged, edges = [], [], [], []
     for key, run in frame.groupby(list(keys), sort=True, dropna=False):
         fine = run[run["status"] == "ok"]
         best = fine[fine[flag]] if len(run) > 1 else fine
@@ -213,9 +215,29 @@ def select(frame: pd.DataFrame, keys: Sequence[str], flag: str) -> pd.DataFrame:
         chosen.append((best if len(best) else run).index[0])
         points.append(len(run))
         diverged.append(len(run) - len(fine))
+        edges.append(_edges(run, run.loc[chosen[-1]]) if len(best) else "")
     rows = frame.loc[chosen].reset_index(drop=True)
+    if flag == "selected_val" and "refit_n_train" in rows:
+        again = rows["refit_n_train"].notna()
+        rows["n_train"] = rows["refit_n_train"].where(again, rows["n_train"]).astype(int)
+        rows["test_err"] = rows["refit_err"].where(again, rows["test_err"])
+        rows.loc[again & rows["refit_err"].isna(), "status"] = "diverged"
     rows[errors] = rows[errors].mask(rows["status"] != "ok")
-    return rows.assign(n_points=points, n_diverged=diverged)
+    return rows.assign(n_points=points, n_diverged=diverged, at_edge=edges)
+
+
+def _edges(run: pd.DataFrame, chosen: pd.Series) -> str:
+    """Says "rate highest", "weight_decay lowest", … where nothing beyond the chosen value was tried."""
+    # Rates may be in units that depend on the other choices.
+    alike = (run["weight_decay"] == chosen["weight_decay"]) & (
+        run["batch_norm"] == chosen["batch_norm"]
+    )
+    found = []
+    for column, tried in (("rate", run.loc[alike, "rate"]), ("weight_decay", run["weight_decay"])):
+        if tried.nunique() > 1:
+            ends = {"lowest": tried.min(), "highest": tried.max()}
+            found += [f"{column} {word}" for word, end in ends.items() if chosen[column] == end]
+    return "; ".join(found)
 
 
 def write(frame: pd.DataFrame, path: Path) -> None:

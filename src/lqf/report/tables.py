@@ -13,12 +13,23 @@ from lqf.method import TITLES
 from lqf.report import paper
 
 DASH = "—"
+EDGE = "†"
+"""Marks a choice beyond which nothing was tried."""
 
 _NOT_LINEAR = {"nlft", "mpn_cov"}
 
 _COLUMNS = [
     *("block", "selected_on", "dataset", "title", "group", "method", "err_mean", "err_std"),
-    *("n_seeds", "n_runs", "best_rate", "best_weight_decay", "paper_err", "diff", "best_linear"),
+    *(
+        "n_seeds",
+        "n_runs",
+        "n_at_edge",
+        "best_rate",
+        "best_weight_decay",
+        "paper_err",
+        "diff",
+        "best_linear",
+    ),
 ]
 
 
@@ -156,6 +167,7 @@ def _table(
     rows: pd.DataFrame, table: Literal["table1", "table2"]
 ) -> tuple[pd.DataFrame, list[Block], list[str]]:
     methods = list(dict.fromkeys(rows["method"]))
+    rows["n_at_edge"] = rows.get("n_at_edge", 0)
     seeds = int(rows["n_runs"].max())
     numbers, blocks = [], []
     for selected_on, suffix in (("val", ""), ("test", "_on_test")):
@@ -164,6 +176,7 @@ def _table(
         own["diff"] = own["err_mean"] - own["paper_err"]
         if suffix:
             own[["best_rate", "best_weight_decay"]] = float("nan")
+            own["n_at_edge"] = 0
         linear = ~own["method"].isin(_NOT_LINEAR)
         shown = own["err_mean"].round(1).where(linear)
         own["best_linear"] = linear & (shown == shown.groupby(own["dataset"]).transform("min"))
@@ -196,6 +209,7 @@ def _lines(rows: pd.DataFrame, methods: Sequence[str]) -> list[Line]:
                 after += f" (n = {row['n_seeds']})"
             if compared:
                 after += _printed(row["paper_err"], row["diff"], 1)
+            after = (EDGE if row["n_at_edge"] else "") + after
             cells.append(Cell(f"{row['err_mean']:.1f}", bool(row["best_linear"]), after))
         title = str(own["title"].iloc[0])
         lines.append((title if compared else f"{title} [{DASH}]", cells))
@@ -241,6 +255,7 @@ def _escape(text: str) -> str:
         ("±", "$\\pm$"),
         ("−", "$-$"),
         (DASH, "---"),
+        (EDGE, "$^\\dagger$"),
     ):
         text = text.replace(plain, written)
     return text

@@ -149,6 +149,15 @@ def test_online_goes_on_without_its_warm_start(
     assert jobs.numbers(tmp_path / "metrics.csv") == whole("online linear")
 
 
+def test_the_chosen_point_is_fitted_again_with_the_validation_images(whole: Whole) -> None:
+    rows = whole("nonlinear")
+
+    assert [row["refit_n_train"] for row in rows] == [
+        "27" if row["selected_val"] == "True" else "" for row in rows
+    ]
+    assert all(bool(row["refit_err"]) == bool(row["refit_n_train"]) for row in rows)
+
+
 # Safe points: 4 steps an epoch, 3 epochs; where each keeps a state, factors and warm starts count too.
 @pytest.mark.parametrize(
     ("name", "number", "after"),

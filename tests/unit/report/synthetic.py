@@ -47,6 +47,8 @@ COLUMNS = [
     "train_err",
     "val_err",
     "test_err",
+    "refit_err",
+    "refit_n_train",
     "train_loss",
     "residual",
     "passes",

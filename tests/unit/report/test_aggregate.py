@@ -41,6 +41,24 @@ def test_bytes_depend_on_the_numbers_alone(runs: Path, results: Path, tmp_path: 
         assert path.read_bytes() == (results / path.name).read_bytes(), path.name
 
 
+def test_an_error_is_that_of_the_second_fit_and_a_choice_at_the_edge_is_told(
+    tmp_path: Path,
+) -> None:
+    grid = [
+        metrics_row("greek", "nlft", 0, 9.0, val_err=val, rate=rate, weight_decay=decay)
+        for rate, decay, val in ((0.1, 1e-4, 3.0), (0.1, 1e-3, 2.0), (0.1, 1e-2, 4.0))
+    ]
+    grid += [{**row, "rate": 0.01, "val_err": 5.0} for row in grid]
+    rows = mark(grid)
+    chosen = next(row for row in rows if row["selected_val"])
+    chosen |= {"refit_err": 6.0, "refit_n_train": 260}
+    write_metrics(tmp_path / "runs", "train", rows)
+    section = {"datasets": ["greek"], "methods": ["nlft"], "seeds": [0]}
+    aggregate(tmp_path / "runs", tmp_path / "out", settings(fine_grained=section))
+    run = pd.read_csv(tmp_path / "out" / "fine_grained_runs.csv").iloc[0]
+    assert (run["test_err"], run["n_train"], run["at_edge"]) == (6.0, 260, "rate highest")
+
+
 def test_selected_rows_and_their_mean(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for seed, (own, best) in enumerate([(4.0, 3.0), (6.0, 5.0), (8.0, 7.0)]):
