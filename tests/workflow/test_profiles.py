@@ -46,8 +46,35 @@ def test_every_rule_is_local_or_says_what_it_asks_for(
 def test_rules_that_count_gpus_ask_for_them(resources: dict[str, dict[str, int | str]]) -> None:
     counting = {name for name, body in RULES.items() if "gpu=1" in body}
 
-    assert counting
-    assert counting <= {name for name, asked in resources.items() if asked.get("gpu") == 1}
+    # Pre-training asks for one, converting weights does not: the rule says so, and the profile must not.
+    assert "backbone" in counting
+    assert "gpu" not in resources["backbone"]
+    assert counting - {"backbone"} <= {
+        name for name, asked in resources.items() if asked.get("gpu") == 1
+    }
+
+
+def test_limits_are_constant_and_fit_into_a_day(
+    resources: dict[str, dict[str, int | str]],
+) -> None:
+    assert all(isinstance(asked["runtime"], int) for asked in resources.values())
+    assert max(int(asked["runtime"]) for asked in resources.values()) < 24 * 60
+
+
+def test_lines_that_are_offered_in_comments_are_resources_and_options_that_exist() -> None:
+    text = (ROOT / "profiles/slurm/config.yaml").read_text("utf-8")
+    offered = re.findall(r"^ *# +slurm[_-]\w+: .+$", text, re.MULTILINE)
+    taken = yaml.safe_load(
+        re.sub(r"# (groups|  train: short|  kshot|group-c|  short)", r"\1", text)
+    )
+
+    assert {line.strip("# ").partition(":")[0] for line in offered} == {
+        "slurm_partition",
+        "slurm_account",
+        "slurm-qos",
+    }
+    assert taken["groups"] == {"train": "short", "kshot": "short"}
+    assert taken["group-components"] == {"short": 8}
 
 
 def test_every_entry_of_a_profile_has_its_reason() -> None:
