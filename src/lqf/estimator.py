@@ -12,7 +12,7 @@ import os
 from typing import Any
 
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
@@ -38,7 +38,7 @@ from lqf.linear import Linearized, RowPlan
 from lqf.solve import RidgeChoice
 
 
-class LQF(BaseEstimator):
+class LQF(ClassifierMixin, BaseEstimator):
     """Linear Quadratic Fine-Tuning of an image classifier.
 
     Small problems (N·C ≤ 4096 rows of J within 1 GiB, where late layers take less as inputs and

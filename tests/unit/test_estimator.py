@@ -3,8 +3,9 @@ import logging
 
 import pytest
 import torch
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
 from small_models import C, make_data, make_model, make_network
 from torch import nn
 from torch.utils.data import TensorDataset
@@ -401,3 +402,13 @@ def test_predictive_covariance_equals_the_dense_one(kind):
     # The more is known, the less uncertain: seen images are less uncertain than new ones.
     seen = model.predictive_covariance(images)
     assert seen.diagonal(0, 1, 2).mean() < found.diagonal(0, 1, 2).mean()
+
+
+def test_folds_of_a_classifier_are_stratified_so_that_sorted_labels_do_no_harm():
+    images, labels = make_data(n=18)
+    order = labels.argsort(stable=True)
+    model = make_model(tolerance=1e-3)
+    shuffled = cross_val_score(model, images.numpy(), labels.numpy(), cv=3)
+    in_order = cross_val_score(model, images[order].numpy(), labels[order].numpy(), cv=3)
+    assert shuffled.mean() == pytest.approx(in_order.mean(), abs=0.17)
+    assert is_classifier(model)

@@ -1,0 +1,61 @@
+"""What the site takes from elsewhere in the repository, so that it never goes stale."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+# Pages that other parts of the project write, where they are there.
+_OPTIONAL = ("deviations.md", "faults.md")
+_INCLUDE = re.compile(r"<!-- include (\S+) -->")
+_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)[^)]+\)")
+
+
+def on_config(config: Any) -> Any:
+    """Add the optional pages to the navigation."""
+    config["nav"] += [one for one in _OPTIONAL if (ROOT / "docs" / one).is_file()]
+    return config
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in tables, commands and files."""
+    if "<!-- claims -->" in markdown:
+        markdown = markdown.replace("<!-- claims -->", claims())
+    if "<!-- commands -->" in markdown:
+        markdown = markdown.replace("<!-- commands -->", commands())
+    return _INCLUDE.sub(lambda found: included(ROOT / found[1]), markdown)
+
+
+def claims() -> str:
+    """The claims of the demo as a table."""
+    rows = pd.read_csv(ROOT / "results" / "demo" / "claims.csv")
+    lines = ["| claim | source | value | interval | verdict | rule |", "|---|---|---|---|---|---|"]
+    for _, row in rows.iterrows():
+        ends = "—" if pd.isna(row["low"]) else f"{row['low']:.3g} … {row['high']:.3g}"
+        value = "—" if pd.isna(row["value"]) else f"{row['value']:.3g}"
+        cells = (row["statement"], row["source"], value, ends, f"**{row['verdict']}**", row["rule"])
+        lines.append("| " + " | ".join(str(one).replace("|", "\\|") for one in cells) + " |")
+    return "\n".join(lines)
+
+
+def commands() -> str:
+    """The help of every sub-command."""
+    from lqf.cli import _parser
+
+    actions = _parser()._actions
+    found = next(one for one in actions if isinstance(one, argparse._SubParsersAction))
+    parts = [
+        f"## lqf {name}\n\n```text\n{sub.format_help().strip()}\n```"
+        for name, sub in found.choices.items()
+    ]
+    return "\n\n".join(parts)
+
+
+def included(path: Path) -> str:
+    """A file of the repository; its links to other files become plain names."""
+    return _LINK.sub(r"\1", path.read_text("utf-8"))

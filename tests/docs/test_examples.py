@@ -1,0 +1,105 @@
+"""What README and documentation tell a person to type works as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import photographs
+import pytest
+import torch
+
+from lqf.cli import _parser, main
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PYTHON = [
+    pytest.param(code, id=f"{page.relative_to(ROOT)}:{number}")
+    for page in PAGES
+    for number, code in enumerate(
+        re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    )
+]
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The lines of a page that call ``lqf``, without what stands behind a comment sign."""
+    blocks = re.findall(r"```\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("lqf ")]
+    return [shlex.split(line, comments=True)[1:] for line in lines]
+
+
+@pytest.mark.parametrize("code", PYTHON)
+def test_python_can_be_pasted(code: str, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with torch.random.fork_rng(devices=[]):
+        exec(compile(code, "example", "exec"), {"__name__": "__main__"})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_are_understood(page: Path) -> None:
+    for words in commands(page):
+        assert _parser().parse_args(words).command == words[0]
+
+
+def test_the_tutorial_runs_from_top_to_bottom(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    weights = photographs.write_weights(Path("weights.pth"))
+    for name, colour in (("cat", (200, 60, 60)), ("dog", (60, 60, 200))):
+        for i in range(5):
+            photographs.write_photo(Path("photos", name, f"{i}.jpg"), i, colour)
+        photographs.write_photo(Path("more", name, "new.jpg"), 9, colour)
+    network = ["--network", photographs.NETWORK, "--weights", str(weights), "--size", "32"]
+    told = [words for words in commands(ROOT / "docs" / "tutorial.md") if words[0] != "example"]
+
+    assert len(told) == 8
+    for words in told:
+        assert main([*words, *(network if words[0] in {"fit", "audit"} else [])]) == 0
+    assert Path("without.lqf.receipt.json").is_file()
+    assert Path("audit", "audit.html").is_file()
+
+
+def test_targets_of_snakemake_exist() -> None:
+    rules = "\n".join(file.read_text("utf-8") for file in ROOT.rglob("*Snakefile"))
+    rules += "\n".join(file.read_text("utf-8") for file in (ROOT / "workflow").rglob("*.smk"))
+    for page in PAGES:
+        for target in re.findall(r"^snakemake ([a-z_]+)\b", page.read_text("utf-8"), re.MULTILINE):
+            assert f"rule {target}:" in rules
+
+
+@pytest.mark.skipif(find_spec("mkdocs") is None, reason="needs the extra docs")
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    copy = tmp_path / "project"
+    for name in ("docs", "benchmarks", "config", "results/demo"):
+        shutil.copytree(ROOT / name, copy / name)
+    shutil.copy(ROOT / "mkdocs.yml", copy)
+    (copy / "src").symlink_to(ROOT / "src")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", "site"]
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "lqf audit" in (copy / "site" / "reference" / "commands" / "index.html").read_text(
+        "utf-8"
+    )
+
+
+def test_datalab_takes_leave_one_out_probabilities() -> None:
+    pytest.importorskip("datasets", reason="needs cleanlab[datalab]")
+    from cleanlab import Datalab
+
+    from lqf import LQF
+    from lqf.app.example import make_example
+
+    network, task = make_example()
+    model = LQF(network, classes=5, device="cpu").fit(task.images, task.labels)
+    chances = (model.leave_one_out().outputs / model.temperature_).softmax(1).numpy()
+
+    lab = Datalab({"y": task.labels.numpy()}, label_name="y", verbosity=0)
+    lab.find_issues(pred_probs=chances, issue_types={"label": {}})
+
+    found = set(lab.get_issues("label").query("is_label_issue").index)
+    assert len(found & set(task.planted.tolist())) >= 4
