@@ -208,3 +208,11 @@ def test_leasing_needs_no_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
 
     assert done.stdout.strip() == "False"
+
+
+def test_cores_are_counted_where_the_system_has_no_affinity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert 1 <= devices.usable_cores() <= (os.cpu_count() or 1)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert devices.usable_cores() == os.cpu_count()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,11 +12,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 SNAKEFILE = f"""
+import os
 from pathlib import Path
 
 from lqf.data import published_reader
 
-CONFIG, SCALE = {{}}, "paper"
+CONFIG, SCALE = {{"archives_folder": os.environ.get("ARCHIVES")}}, "paper"
 CATALOGUE = Path("config/datasets.yaml").absolute()
 PUBLISHED = published_reader.read(CATALOGUE).datasets
 shell.prefix("set -euo pipefail; PATH={Path(sys.executable).parent}:$PATH; ")
@@ -37,12 +39,14 @@ rule prepare:
 """
 
 
-def _snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _snakemake(
+    folder: Path, *arguments: str, archives: str = ""
+) -> subprocess.CompletedProcess[str]:
     (folder / "config").mkdir(exist_ok=True)
     catalogue = (ROOT / "config" / "datasets.yaml").read_text("utf-8")
     (folder / "config" / "datasets.yaml").write_text(catalogue, "utf-8")
     (folder / "Snakefile").write_text(SNAKEFILE)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "ARCHIVES": archives}
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", "1", *arguments],
         cwd=folder,
@@ -70,3 +74,11 @@ def test_archives_that_are_there_are_not_asked_for_again(tmp_path: Path) -> None
 
     assert done.returncode == 0, done.stderr
     assert "rule download" not in done.stdout
+
+
+def test_a_folder_of_any_name_is_a_folder_and_no_command(tmp_path: Path) -> None:
+    folder = "my $(touch pwned) 'archives'; touch pwned"
+    done = _snakemake(tmp_path, "-n", "--printshellcmds", "data/flowers102.txt", archives=folder)
+
+    assert done.returncode == 0, done.stderr
+    assert shlex.quote(f"{folder}/flowers102") in done.stdout

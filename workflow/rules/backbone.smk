@@ -24,7 +24,7 @@ if CONFIG["backbone"]["pretrain"]:
                 }
             ),
         shell:
-            "python -m lqf pretrain --activation {wildcards.activation} --data {params.data}"
+            "python -m lqf pretrain --activation {wildcards.activation} --data {params.data:q}"
             " --output {output.weights} --settings {params.settings:q} --log {log}"
 
 else:
@@ -44,7 +44,7 @@ else:
             folder=lambda wildcards, output: Path(output[0]).parent,
             catalogue=str(CATALOGUE),
         shell:
-            "python -m lqf download --name {wildcards.published} --output {params.folder}"
+            "python -m lqf download --name {wildcards.published} --output {params.folder:q}"
             " --catalogue {params.catalogue:q} --log {log}"
 
     # Take the features out of published weights or a file; for `swap`, train jobs do the rest.
@@ -60,7 +60,7 @@ else:
             "../envs/torch.yaml"
         params:
             archives=lambda wildcards, input: (
-                f"--archives {Path(input[0]).parent}"
+                f"--archives {shlex.quote(str(Path(input[0]).parent))}"
                 if backbones.published(CONFIG["backbone"], wildcards.activation)
                 else ""
             ),

@@ -21,5 +21,5 @@ rule download:
         folder=lambda wildcards, output: Path(output[0]).parent,
         catalogue=str(CATALOGUE),
     shell:
-        "python -m lqf download --name {wildcards.dataset} --output {params.folder}"
+        "python -m lqf download --name {wildcards.dataset} --output {params.folder:q}"
         " --catalogue {params.catalogue:q} --log {log}"

@@ -28,5 +28,5 @@ rule informativeness:
         ),
     shell:
         "python -m lqf informativeness --dataset {wildcards.dataset} --seed {wildcards.seed}"
-        " --data {params.data} --weights {input.weights} --output-scores {output.scores}"
+        " --data {params.data:q} --weights {input.weights} --output-scores {output.scores}"
         " --output-removal {output.removal} --settings {params.settings:q} --log {log}"

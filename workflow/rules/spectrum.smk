@@ -21,5 +21,5 @@ rule spectrum:
         ),
     shell:
         "python -m lqf spectrum --dataset {wildcards.dataset} --seed {wildcards.seed}"
-        " --data {params.data} --weights {input.weights} --output {output.spectrum}"
+        " --data {params.data:q} --weights {input.weights} --output {output.spectrum}"
         " --settings {params.settings:q} --log {log}"

@@ -21,7 +21,7 @@ rule train:
         ),
     shell:
         "python -m lqf train --dataset {wildcards.dataset} --method {wildcards.method}"
-        " --seed {params.seeds} --data {params.data} --weights {input.weights}"
+        " --seed {params.seeds} --data {params.data:q} --weights {input.weights}"
         " --output {output.metrics} --settings {params.settings:q} --log {log}"
 
 
@@ -54,6 +54,6 @@ for experiment in [name for name in OWN_RUNS if name in EXPERIMENTS]:
             ),
         shell:
             "python -m lqf {params.experiment} --dataset {wildcards.dataset}"
-            " --method {wildcards.method} --seed {params.seeds} --data {params.data}"
+            " --method {wildcards.method} --seed {params.seeds} --data {params.data:q}"
             " --weights {input.weights} --output {output.metrics}"
             " --settings {params.settings:q} --log {log}"
