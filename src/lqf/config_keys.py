@@ -29,7 +29,9 @@ from lqf.config_sections import (
     Text,
     Training,
 )
+from lqf.data.folder import LARGEST_IMAGE, SMALLEST_IMAGE
 
+Pixels = Annotated[int, Field(ge=SMALLEST_IMAGE, le=LARGEST_IMAGE)]
 _EMPTY: Any = {}
 
 IMPLIED = {"spectrum": "nlft", "informativeness": "lqf_exact"}
@@ -206,9 +208,9 @@ class Keys(Section):
     seeds_together: bool = False
     """Whether one job runs all seeds of a data set and method (saves the start of many short jobs) or one
     seed (parallel, for long jobs)."""
-    image_size: Annotated[int, Field(ge=8)]
+    image_size: Pixels
     """Side of the square images that the network sees, in pixels."""
-    stored_size: Annotated[int, Field(ge=8)] | None = None
+    stored_size: Pixels | None = None
     """Side of the prepared images, out of which image_size is cut; null is the same size."""
     compute: ComputeKeys = _EMPTY
     target_scale: Positive

@@ -1,12 +1,16 @@
-"""Read YAML files: what is wrong with one is a sentence with its name and the line."""
+"""Read YAML files, and say what is wrong with one or with a key of it in one sentence each."""
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import reprlib
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 
 class BadDocument(ValueError):
@@ -60,3 +64,34 @@ def read(path: Path | str) -> Any:
         raise BadDocument(f"{path} is not YAML: {told or type(error).__name__}.") from None
     except IsADirectoryError:
         raise BadDocument(f"{path} is a folder: name a YAML file.") from None
+
+
+def problems(refused: ValidationError, called: str, *kinds: Any) -> str:
+    """Say what is wrong with keys that a dataclass of pydantic has refused.
+
+    Args:
+        refused: What pydantic found.
+        called: How the keys are called, as ``catalogue key``.
+        kinds: The dataclasses, whose fields are the keys that exist.
+
+    Returns:
+        A line and a sentence for each key.
+    """
+    known = [field.name for kind in kinds for field in dataclasses.fields(kind)]
+
+    def sentence(error: Any) -> str:
+        # A choice of types puts their names between the keys.
+        keys = [str(one) for one in error["loc"] if "[" not in str(one)]
+        where = f"{called} '{'.'.join(keys)}'" if keys else f"the {called}s"
+        if error["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
+            close = difflib.get_close_matches(keys[-1], known, n=1)
+            return f"{where} does not exist{f': did you mean {close[0]!r}?' if close else '.'}"
+        if error["type"] == "missing":
+            return f"{where} is missing."
+        told = error["msg"].removeprefix("Value error, ")
+        if not keys:
+            return f"{where} do not fit: {told}."
+        return f"{where} is {reprlib.repr(error['input'])}: {told[0].lower()}{told[1:]}."
+
+    errors = refused.errors(include_url=False)
+    return "\n".join(dict.fromkeys(sentence(one) for one in errors))

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 FILES = ("images.npy", "index.csv", "dataset.json", "contact_sheet.png")
+SMALLEST_IMAGE, LARGEST_IMAGE = 16, 1024
+"""Side of stored images, in pixels."""
 COLUMNS = ("row", "class", "label", "split", "source", "sha256")
 
 
@@ -58,6 +60,22 @@ def check_replaceable(folder: Path) -> None:
         raise ValueError(
             f"the folder {folder} holds {strangers[0]!r}, which is not part of a data set: name a "
             "new folder, because its whole content would be replaced."
+        )
+
+
+def check_size(image_size: int) -> None:
+    """Refuse a size that is not in pixels.
+
+    Args:
+        image_size: Height and width of the stored images.
+
+    Raises:
+        ValueError: If it is not a whole number in the allowed range.
+    """
+    if not isinstance(image_size, int) or not SMALLEST_IMAGE <= image_size <= LARGEST_IMAGE:
+        raise ValueError(
+            f"image_size is {image_size!r}: choose a whole number of pixels from {SMALLEST_IMAGE} "
+            f"to {LARGEST_IMAGE}."
         )
 
 

@@ -6,26 +6,27 @@ Read while a workflow is being planned, so it imports neither torch nor Pillow.
 from __future__ import annotations
 
 import csv
-import dataclasses
-import difflib
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from lqf import documents
 from lqf.data.catalogue import SPLITS, Split
 from lqf.data.kinds import START, kind_of
 from lqf.data.listing import Entry, Listing, WrongListing, check_filled, draw
 from lqf.data.own_folder import list_folder
-from lqf.data.published import SplitRule
+from lqf.data.published import CHECKED, Group, SplitRule
 
+Fraction = Annotated[float, Field(gt=0, lt=1)]
 _COLUMNS = ("path", "class", "split")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=CHECKED)
 class OwnData:
     """Where a user's images are and how to split what is not split.
 
@@ -37,36 +38,23 @@ class OwnData:
         test: Fraction of the images to test on, where there is no test split.
         validation: Fraction of the training images set aside, where there is no validation split.
         seed: Of the draws.
-        group: Regular expression at the start of a file name; files with the same first group stay
-            in the same split.
+        group: Files with the same first group of this pattern stay in the same split.
     """
 
     folder: Path | None = None
     index: Path | None = None
     root: Path | None = None
     title: str | None = None
-    test: float = 0.2
-    validation: float = 0.1
+    test: Fraction = 0.2
+    validation: Fraction = 0.1
     seed: int = 0
-    group: str | None = None
+    group: Group | None = None
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _one_place(self) -> OwnData:
         if (self.folder is None) == (self.index is None):
-            raise ValueError("own data needs either the key 'folder' or the key 'index', not both.")
-        for key in ("test", "validation"):
-            if not 0 < getattr(self, key) < 1:
-                raise ValueError(
-                    f"the key '{key}' of own data is {getattr(self, key)!r}: choose a fraction between "
-                    "0 and 1."
-                )
-        try:
-            groups = re.compile(self.group).groups if self.group is not None else 1
-        except re.error as error:
-            raise ValueError(f"the key 'group' of own data is no pattern: {error}.") from None
-        if groups < 1:
-            raise ValueError(
-                f"the key 'group' of own data is {self.group!r}: it needs a group in parentheses."
-            )
+            raise ValueError("there must be either the key 'folder' or the key 'index'")
+        return self
 
     @classmethod
     def read(cls, settings: Mapping[str, Any]) -> OwnData:
@@ -81,18 +69,10 @@ class OwnData:
         Raises:
             ValueError: If a key does not exist or does not fit.
         """
-        allowed = [field.name for field in dataclasses.fields(cls)]
-        for key in settings:
-            if key not in allowed:
-                close = difflib.get_close_matches(key, allowed, n=1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
-                raise ValueError(
-                    f"own data has no key {key!r}: {hint}allowed are {', '.join(allowed)}."
-                )
-        given = dict(settings)
-        for key in ("folder", "index", "root"):
-            given[key] = Path(given[key]) if given.get(key) is not None else None
-        return cls(**given)
+        try:
+            return TypeAdapter(cls).validate_python(dict(settings))
+        except ValidationError as error:
+            raise ValueError(documents.problems(error, "own data key", cls)) from None
 
 
 def list_own(name: str, own: OwnData) -> tuple[Listing, Path]:

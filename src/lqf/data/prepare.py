@@ -18,9 +18,13 @@ from lqf.data import catalogue
 from lqf.data.build import Sample, build, count
 from lqf.data.catalogue import SPLITS, DatasetSpec
 from lqf.data.contact_sheet import contact_sheet
-from lqf.data.folder import check_replaceable, replacing, write_description, write_index
-
-SMALLEST_IMAGE, LARGEST_IMAGE = 16, 256
+from lqf.data.folder import (
+    check_replaceable,
+    check_size,
+    replacing,
+    write_description,
+    write_index,
+)
 
 
 def prepare(name: str, folder: Path | str, image_size: int = 24) -> None:
@@ -39,11 +43,7 @@ def prepare(name: str, folder: Path | str, image_size: int = 24) -> None:
             not part of a data set, or if the data set fails its checks.
     """
     spec = catalogue.get(name)
-    if not isinstance(image_size, int) or not SMALLEST_IMAGE <= image_size <= LARGEST_IMAGE:
-        raise ValueError(
-            f"image_size is {image_size!r}: choose a whole number of pixels from {SMALLEST_IMAGE} "
-            f"to {LARGEST_IMAGE}."
-        )
+    check_size(image_size)
     check_replaceable(Path(folder).resolve())
     samples = list(tqdm(build(spec, image_size), total=count(spec), desc=name, unit="image"))
     digests = [hashlib.sha256(sample.image.tobytes()).hexdigest() for sample in samples]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lqf.data.folder import check_replaceable, replacing
+from lqf.data.folder import check_replaceable, check_size, replacing
 from lqf.data.own import OwnData, list_own
 from lqf.data.prepare_listing import write_listing
-from lqf.data.prepare_published import check_size
 
 
 def prepare_own(

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lqf.data.archives import read_manifest
-from lqf.data.folder import check_replaceable, replacing
+from lqf.data.folder import check_replaceable, check_size, replacing
 from lqf.data.layouts import read_layout
 from lqf.data.listing import assign
-from lqf.data.prepare import LARGEST_IMAGE, SMALLEST_IMAGE
 from lqf.data.prepare_listing import write_listing
 from lqf.data.published import Published
 from lqf.data.unpack import unpack
@@ -68,22 +67,6 @@ def prepare_published(
                 workers=workers,
                 progress=progress,
             )
-
-
-def check_size(image_size: int) -> None:
-    """Refuse a size that is not in pixels.
-
-    Args:
-        image_size: Height and width of the stored images.
-
-    Raises:
-        ValueError: If it is not a whole number in the allowed range.
-    """
-    if not isinstance(image_size, int) or not SMALLEST_IMAGE <= image_size <= LARGEST_IMAGE:
-        raise ValueError(
-            f"image_size is {image_size!r}: choose a whole number of pixels from {SMALLEST_IMAGE} "
-            f"to {LARGEST_IMAGE}."
-        )
 
 
 def _about(dataset: Published, files: list[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import os
-import reprlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from lqf import documents
 from lqf.data.published import Catalogue, CatalogueError, File, Published, SplitRule, Weights
 
-_KEYS = [
-    field.name
-    for one in (Catalogue, Published, Weights, SplitRule, File)
-    for field in dataclasses.fields(one)
-]
+_KINDS = (Catalogue, Published, Weights, SplitRule, File)
 
 
 def default_path() -> Path:
@@ -58,18 +49,4 @@ def read(path: Path | str | None = None) -> Catalogue:
     except documents.BadDocument as error:
         raise CatalogueError(f"the catalogue cannot be read: {error}") from None
     except ValidationError as error:
-        told = dict.fromkeys(_sentence(one) for one in error.errors(include_url=False))
-        raise CatalogueError("\n".join(told)) from None
-
-
-def _sentence(error: Mapping[str, Any]) -> str:
-    # A choice of types puts their names between the keys.
-    keys = [str(one) for one in error["loc"] if "[" not in str(one)]
-    where = f"catalogue key '{'.'.join(keys)}'"
-    if error["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-        close = difflib.get_close_matches(keys[-1], _KEYS, n=1)
-        return f"{where} does not exist{f': did you mean {close[0]!r}?' if close else '.'}"
-    if error["type"] == "missing":
-        return f"{where} is missing."
-    told = error["msg"].removeprefix("Value error, ")
-    return f"{where} is {reprlib.repr(error['input'])}: {told[0].lower()}{told[1:]}."
+        raise CatalogueError(documents.problems(error, "catalogue key", *_KINDS)) from None

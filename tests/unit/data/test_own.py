@@ -205,8 +205,8 @@ def test_a_class_that_is_only_tested_on_is_refused(folder):
     [
         ({}, "either the key 'folder' or the key 'index'"),
         ({"folder": "a", "index": "b"}, "either the key 'folder' or the key 'index'"),
-        ({"folder": "a", "tests": 0.1}, "no key 'tests': did you mean 'test'"),
-        ({"folder": "a", "test": 1.0}, "'test' of own data is 1.0"),
+        ({"folder": "a", "tests": 0.1}, "key 'tests' does not exist: did you mean 'test'"),
+        ({"folder": "a", "test": 1.0}, "'test' is 1.0: input should be less than 1"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(settings, sentence):
@@ -248,7 +248,9 @@ def test_fingerprint_changes_with_the_images_alone(folder):
     assert current() != before
 
 
-@pytest.mark.parametrize(("group", "sentence"), [("(", "is no pattern"), ("a", "in parentheses")])
+@pytest.mark.parametrize(
+    ("group", "sentence"), [("(", "it is no pattern"), ("a", "in parentheses")]
+)
 def test_a_bad_group_is_refused(group, sentence, folder):
     with pytest.raises(ValueError, match=sentence):
         OwnData(folder=folder, group=group)

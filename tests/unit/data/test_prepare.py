@@ -90,9 +90,9 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
         prepare("greek", tmp_path / "greek")
 
 
-@pytest.mark.parametrize("size", [15, 257, 24.0, "24"])
+@pytest.mark.parametrize("size", [15, 1025, 24.0, "24"])
 def test_an_image_size_out_of_range_is_refused(size, tmp_path):
-    with pytest.raises(ValueError, match="choose a whole number of pixels from 16 to 256"):
+    with pytest.raises(ValueError, match="choose a whole number of pixels from 16 to 1024"):
         prepare("greek", tmp_path / "greek", image_size=size)
 
 
