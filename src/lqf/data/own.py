@@ -183,6 +183,11 @@ def _rows(name: str, index: Path) -> list[tuple[int, dict[str, str]]]:
             reader = csv.DictReader(file, restval="", strict=True)
             columns = list(reader.fieldnames or [])
             rows = [(reader.line_num, row) for row in reader]
+    except OSError as error:
+        raise WrongListing(
+            f"the index {index} of data set {name!r} cannot be read ({error.strerror}): see that this user "
+            "may read it."
+        ) from None
     except UnicodeDecodeError as error:
         raise WrongListing(
             f"the index {index} of data set {name!r} is not UTF-8 (byte {error.start}): save it as "

@@ -101,9 +101,16 @@ class _Walk:
         """What is in a folder and is not left there by a system.
 
         Raises:
-            WrongListing: If a name is not UTF-8, or a link leads nowhere.
+            WrongListing: If the folder cannot be read, a name is not UTF-8, or a link leads nowhere.
         """
-        for one in sorted(os.scandir(folder), key=lambda one: one.name):
+        try:
+            with os.scandir(folder) as found:
+                entries = sorted(found, key=lambda one: one.name)
+        except OSError as error:
+            raise WrongListing(
+                f"the folder {folder} cannot be read ({error.strerror}): see that this user may read it."
+            ) from None
+        for one in entries:
             if one.name.startswith(".") or one.name.lower() in _RUBBISH:
                 self.leave(one, "hidden files and folders")
                 continue

@@ -78,7 +78,7 @@ def pack(
         Digests of the files, and which of them are truncated.
 
     Raises:
-        UndecodableFile: If a file cannot be decoded.
+        UndecodableFile: If a file cannot be read or decoded.
     """
     shape = (len(paths), size, size, 3)
     array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
@@ -132,9 +132,14 @@ def _decode_batch(job: _Job, batch: _Batch) -> _Result:
     handle = os.open(job.target, os.O_WRONLY)
     try:
         for row, path in enumerate(paths, first):
-            data = Path(job.root, path).read_bytes()
             try:
+                data = Path(job.root, path).read_bytes()
                 image = decode(data, job.size, job.cut_bottom)
+            except OSError as error:
+                raise UndecodableFile(
+                    f"{path} cannot be read ({error.strerror}), but was there when the images were listed: "
+                    "leave the images as they are while they are prepared, and run again."
+                ) from None
             except Undecodable as error:
                 raise UndecodableFile(
                     f"{path} cannot be decoded: {error}; get the file again, or remove it from the "

@@ -183,6 +183,15 @@ def test_a_link_that_leads_nowhere_is_named(folder):
         list_own("mine", OwnData(folder=folder))
 
 
+def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
+    def denied(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(WrongListing, match=r"mine cannot be read \(Permission denied\)"):
+        list_own("mine", OwnData(folder=folder))
+
+
 def test_a_name_that_is_no_text_is_refused(folder):
     os.mkdir(os.fsencode(folder / "train") + b"/\xff")
     with pytest.raises(WrongListing, match="is not UTF-8: rename it"):

@@ -46,6 +46,13 @@ def test_the_number_of_workers_changes_nothing(images, tmp_path):
     assert one == two
 
 
+def test_a_file_that_is_gone_since_it_was_listed_is_named(images, tmp_path):
+    with pytest.raises(
+        UndecodableFile, match=r"gone\.png cannot be read .* when the images were listed"
+    ):
+        _pack(images, ["000.png", "gone.png"], tmp_path / "a.npy", workers=1)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_file_that_cannot_be_decoded_is_named(images, tmp_path, workers):
     (images / "150.png").write_bytes(b"\x89PNG is not enough")
