@@ -1,20 +1,18 @@
 """Download one file: resumed after a break, tried again with growing pauses, mirror after mirror.
 
-pooch does the attempts, the pauses between them and the final rename. What it lacks is resuming, so
-`Resuming` is a downloader in pooch's sense that keeps what has arrived in NAME.part and asks for the
-rest. A file gets its name only after it is verified.
+What has arrived is kept in NAME.part, and a further attempt or run asks for the rest. A file gets its
+name only after it is verified.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import re
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import pooch
 import requests
 import urllib3
 from tqdm import tqdm
@@ -22,12 +20,10 @@ from tqdm import tqdm
 from lqf.data.published import File
 from lqf.data.verify import WrongFile, verify
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 20
 _TIMEOUT = (20.0, 60.0)
+_LONGEST_PAUSE = 10
 # The bytes of the archive itself: a client that undoes a content encoding stores other ones. Some
 # servers turn the usual names of scripts away.
 _HEADERS = {"User-Agent": "Mozilla/5.0 (compatible; lqf)", "Accept-Encoding": "identity"}
@@ -43,7 +39,7 @@ class _Gone(Exception):
 
 
 class _Broken(requests.RequestException):
-    """An attempt failed in a way that another one may not (what pooch tries again)."""
+    """An attempt failed in a way that another one may not."""
 
 
 def download(
@@ -64,63 +60,39 @@ def download(
         NotObtained: If no address gave it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    downloader = Resuming(file, folder / f"{file.name}.part", progress)
+    arriving = _Arriving(file, folder / f"{file.name}.part", progress)
     reasons = []
     for url in file.urls:
-        shelf = pooch.create(
-            path=folder,
-            base_url="",
-            registry={file.name: None},
-            urls={file.name: url},
-            retry_if_failed=attempts - 1,
-        )
-        try:
-            path = Path(shelf.fetch(file.name, downloader=downloader))
-        except (_Gone, requests.RequestException) as error:
-            reasons.append(f"{url}: {error}")
-            _LOG.warning("%s", reasons[-1])
-            continue
-        umask = os.umask(0)
-        os.umask(umask)
-        path.chmod(0o666 & ~umask)
-        return path, url
+        for attempt in range(1, max(1, attempts) + 1):
+            try:
+                arriving.fetch(url)
+            except _Gone as error:
+                reason = f"{url}: {error}"
+                break
+            except requests.RequestException as error:
+                reason = f"{url}: {error}"
+                if attempt < attempts:
+                    time.sleep(min(attempt, _LONGEST_PAUSE))
+            else:
+                return arriving.part.replace(folder / file.name), url
+        reasons.append(reason)
+        _LOG.warning("%s", reason)
     reasons += [f"{url}: not tried, {why}" for url, why in file.dead.items()]
     raise NotObtained(f"no mirror gave {file.name} ({'; '.join(reasons) or 'it has no address'})")
 
 
-@dataclass
-class Resuming:
-    """A downloader for pooch that continues where an earlier attempt or an earlier run stopped.
+class _Arriving:
+    """A file of which a part may be there from an earlier attempt or an earlier run."""
 
-    Attributes:
-        file: What is downloaded.
-        part: Where the bytes are kept until all of them are there.
-        progress: Show a bar.
-    """
-
-    file: File
-    part: Path
-    progress: bool = True
-    _tag: str | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        if self.file.digest is None:
+    def __init__(self, file: File, part: Path, progress: bool) -> None:
+        self.file, self.part, self.progress = file, part, progress
+        self._tag: str | None = None
+        if file.digest is None:
             # Nothing would tell that an old beginning and a new end belong to different versions.
-            self.part.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
 
-    def __call__(
-        self, url: str, output_file: str, pooch: Any, check_only: bool = False
-    ) -> bool | None:
-        """Download to a temporary file that pooch renames.
-
-        Args:
-            url: The address.
-            output_file: The temporary file.
-            pooch: The shelf that calls; not used.
-            check_only: Not used: some servers refuse to be asked without a download.
-
-        Returns:
-            None.
+    def fetch(self, url: str) -> None:
+        """Get what is missing, and verify the whole.
 
         Raises:
             _Gone: If what arrived is not the file that is meant.
@@ -145,10 +117,8 @@ class Resuming:
             self.part.unlink()
             if resumed:
                 raise _Broken(f"{error} It was resumed, so it is fetched anew.") from None
-            # pooch would fetch the same bytes again and again.
+            # The same bytes would come again and again.
             raise _Gone(str(error)) from None
-        self.part.replace(output_file)
-        return None
 
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0

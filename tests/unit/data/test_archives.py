@@ -4,7 +4,6 @@ import io
 import json
 import tarfile
 
-import pooch.core
 import pytest
 from fault_server import fault_server
 
@@ -26,7 +25,7 @@ CONTENTS = {"a.tar": _archive("a"), "b.tar": _archive("b"), "c.tar": _archive("c
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(pooch.core.time, "sleep", lambda _: None)
+    monkeypatch.setattr("lqf.data.transfer.time.sleep", lambda _: None)
     with fault_server() as running:
         running.files.update(CONTENTS)
         yield running

@@ -112,7 +112,7 @@ def test_a_missing_catalogue_says_where_to_run(tmp_path):
 def test_reading_it_imports_neither_torch_nor_pillow():
     code = (
         "import sys; from lqf.data.published_reader import read; read();"
-        "print(sorted({'torch', 'PIL', 'numpy', 'scipy', 'pooch'} & set(sys.modules)))"
+        "print(sorted({'torch', 'PIL', 'numpy', 'scipy', 'requests'} & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

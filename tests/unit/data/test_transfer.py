@@ -1,7 +1,6 @@
 import hashlib
 import os
 
-import pooch.core
 import pytest
 from fault_server import fault_server
 
@@ -22,7 +21,7 @@ def server():
 def pauses(monkeypatch):
     """The pauses that would have been made."""
     made = []
-    monkeypatch.setattr(pooch.core.time, "sleep", made.append)
+    monkeypatch.setattr("lqf.data.transfer.time.sleep", made.append)
     return made
 
 
