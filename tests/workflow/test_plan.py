@@ -82,6 +82,7 @@ def test_demo_plans_every_job_once(snakemake: Run) -> None:
         "page": tables,
         "figure": len(artefacts.select(experiments, "figure")),
         "tour": 1,
+        "notebook": 5,
     }
 
 

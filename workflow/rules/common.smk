@@ -23,6 +23,11 @@ def shipped(file):
 CATALOGUE = shipped("../../config/datasets.yaml")
 DEFAULTS = shipped("../../config/config.yaml")
 NOTEBOOK = shipped("../notebooks/tour.py")
+# Notebooks that bring their own data: name -> file.
+NOTEBOOKS = {
+    name: shipped(f"../notebooks/{name}.py")
+    for name in ("twenty_lines", "prior", "one_sample", "forgetting", "errata")
+}
 PAGE_HEAD = shipped("../report/page_head.html")
 PUBLISHED = published_reader.read(CATALOGUE).datasets
 
@@ -83,6 +88,7 @@ wildcard_constraints:
         name for name, one in artefacts.ARTEFACTS.items() if one.kind == "figure"
     ),
     method="[a-z0-9_]+",
+    notebook="[a-z_]+",
     published=r"[a-z0-9_]+\.[a-z0-9_]+",
     scale="[a-z][a-z0-9_]*",
     seed=r"\d+",
@@ -261,8 +267,13 @@ def tour_file():
 
 
 def tour_files():
-    """The notebook, where it takes seconds: on the backbone that is pre-trained here."""
-    return [tour_file()] if CONFIG["backbone"]["pretrain"] else []
+    """The notebooks, where they take seconds: on the backbone that is pre-trained here."""
+    return [tour_file(), *notebook_files()] if CONFIG["backbone"]["pretrain"] else []
+
+
+def notebook_files():
+    """The notebooks that explain the method, executed."""
+    return [f"runs/{SCALE}/notebooks/{name}.html" for name in NOTEBOOKS]
 
 
 def tour_dataset():

@@ -46,3 +46,28 @@ rule tour:
     shell:
         "LQF_TOUR={params.settings:q} python -m lqf.tour {input.notebook} {output.page}"
         " 2>&1 | tee {log}"
+
+
+# The notebooks that explain the method; none needs a run.
+rule notebooks:
+    input:
+        notebook_files(),
+
+
+# Execute one of them.
+rule notebook:
+    input:
+        lambda wildcards: NOTEBOOKS[wildcards.notebook],
+    output:
+        report(
+            f"runs/{SCALE}/notebooks/{{notebook}}.html",
+            caption="../report/notebook.rst",
+            category="Tour",
+            labels={"notebook": "{notebook}"},
+        ),
+    log:
+        f"logs/{SCALE}/notebooks/{{notebook}}.log",
+    conda:
+        "../envs/torch.yaml"
+    shell:
+        "python -m lqf.tour {input} {output} 2>&1 | tee {log}"
