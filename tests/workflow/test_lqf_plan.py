@@ -68,9 +68,9 @@ def test_paper_scale_names_what_a_person_has_to_do(tmp_path: Path) -> None:
     assert max(map(len, done.stdout.splitlines())) <= 130
 
 
-def test_the_readme_has_the_numbers_of_paper_scale(tmp_path: Path) -> None:
+def test_the_documentation_has_the_numbers_of_paper_scale(tmp_path: Path) -> None:
     plan = json.loads(lqf(tmp_path, "--json").stdout)
-    text = (ROOT / "README.md").read_text("utf-8")
+    text = (ROOT / "docs" / "reproduce.md").read_text("utf-8")
 
     assert f"{sum(plan['jobs'].values())} jobs" in text
     assert f"Archives take {gigabytes(plan['archives'])}" in text
