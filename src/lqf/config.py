@@ -6,6 +6,7 @@ Everything here runs while the workflow is being planned, so it imports neither 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def resolve(config: Mapping[str, Any], published: Mapping[str, Published] | None
     Raises:
         ConfigError: If anything is wrong; one line and one sentence for each problem.
     """
+    config = _expanded(config)
     if problems := list(config_problems.problems(config, published or {})):
         raise ConfigError("\n".join(problems))
     resolved = json.loads(json.dumps(config))
@@ -101,6 +103,27 @@ def resolve(config: Mapping[str, Any], published: Mapping[str, Published] | None
         section = resolved["experiments"][resolved["only"]]
         resolved["datasets"] = section.get("datasets") or [section["dataset"]]
     return resolved
+
+
+def _expanded(config: Mapping[str, Any]) -> Config:
+    """Fills in the environment variables that paths of data and weights name.
+
+    Raises:
+        ConfigError: If one is not set.
+    """
+    filled = json.loads(json.dumps(config))
+    places = [(f"own.{name}", own) for name, own in (filled.get("own") or {}).items()]
+    places.append(("backbone.weights", (filled.get("backbone") or {}).get("weights")))
+    for where, section in places:
+        for key, value in section.items() if isinstance(section, dict) else ():
+            if key in ("folder", "index", "root", "relu", "leaky_relu") and isinstance(value, str):
+                section[key] = os.path.expanduser(os.path.expandvars(value))
+                if "$" in section[key] and value == section[key] and value.startswith("$"):
+                    raise ConfigError(
+                        f"config key '{where}.{key}' is {value!r}, but that environment variable is not "
+                        "set: set it, or write the path."
+                    )
+    return filled
 
 
 def runs(config: Mapping[str, Any], experiments: Iterable[str]) -> list[tuple[str, str, int]]:
@@ -138,6 +161,8 @@ def job_settings(
         `method`, `training` and `experiment` where the job has them.
     """
     shared = ["scale", "image_size", "target_scale", "backbone", "compute"]
+    if config.get("classes") is not None:
+        shared.append("classes")
     if experiment not in _OWN_SIZES:
         shared.append("train_per_class")
     settings: dict[str, Any] = {key: config[key] for key in shared if key in config}

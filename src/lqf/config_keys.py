@@ -232,6 +232,8 @@ class Keys(Section):
     own: dict[Name, OwnKeys] = Field(default_factory=dict)
     """Data sets of your own by name; every image is in a folder of its class, or listed in a CSV file. Also
     list the name under datasets."""
+    classes: Annotated[int, Field(ge=2)] | None = None
+    """Classes of each data set that are used, the first by name; null takes all."""
     train_per_class: Count | None
     """Training images of a class that are used; null takes the whole training split."""
     methods: dict[Name, MethodKeys] = Field(default_factory=dict)

@@ -99,7 +99,7 @@ class MethodKeys(Section):
     """Loss."""
     activation: Literal["relu", "leaky_relu"]
     """Activation of the pre-trained network."""
-    optimizer: Literal["sgd", "kfac_sgd", "pcg", "closed_form"]
+    optimizer: Literal["sgd", "adamw", "lp_ft", "l2_sp", "kfac_sgd", "pcg", "closed_form"]
     """Optimizer or solver."""
     pooling: Literal["average", "covariance"]
     """Pooling of the last features."""
@@ -217,10 +217,12 @@ class LinearSgd(Sgd):
 
 
 class Nonlinear(Sgd):
-    """SGD on all parameters of the network itself (NLFT, MPN-COV)."""
+    """Training of all parameters of the network itself (NLFT, MPN-COV, AdamW, LP-FT, L2-SP)."""
 
     batch_norm: Several[Literal["train", "frozen"]]
     """Modes of batch norm to try; train updates its statistics, frozen keeps the source task's."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of each target that is spread evenly over the classes."""
 
 
 class KfacSgd(Sgd):
@@ -234,6 +236,9 @@ class Training(Section):
     """One grid for each kind of optimization."""
 
     nonlinear: Nonlinear = LEFT_OUT
+    adamw: Nonlinear = LEFT_OUT
+    lp_ft: Nonlinear = LEFT_OUT
+    l2_sp: Nonlinear = LEFT_OUT
     sgd: LinearSgd = LEFT_OUT
     kfac_sgd: KfacSgd = LEFT_OUT
     pcg: Pcg = LEFT_OUT

@@ -52,11 +52,18 @@ class SquaredLoss:
 
 
 class CrossEntropy:
-    """Softmax cross-entropy."""
+    """Softmax cross-entropy.
+
+    Args:
+        smoothing: share of each target that is spread evenly over the classes; of the value only.
+    """
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        self.smoothing = smoothing
 
     def value(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Mean over samples."""
-        return F.cross_entropy(outputs, labels)
+        return F.cross_entropy(outputs, labels, label_smoothing=self.smoothing)
 
     def cotangent(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """``softmax(f) − y``, N × C."""

@@ -12,7 +12,8 @@ from dataclasses import dataclass, fields
 TRAINED = ("all", "linearized", "head")
 LOSSES = ("cross_entropy", "mse")
 ACTIVATIONS = ("relu", "leaky_relu")
-OPTIMIZERS = ("sgd", "kfac_sgd", "pcg", "closed_form")
+OPTIMIZERS = ("sgd", "adamw", "lp_ft", "l2_sp", "kfac_sgd", "pcg", "closed_form")
+NONLINEAR = ("sgd", "adamw", "lp_ft", "l2_sp")
 POOLINGS = ("average", "covariance")
 
 _ALLOWED = {
@@ -37,7 +38,9 @@ class Method:
             expansion at w0, LQF eq. 1) or ``head`` (the last layer only).
         loss: ``cross_entropy`` or ``mse`` (squared error on targets times α, LQF eq. 3).
         activation: activation of the pre-trained network.
-        optimizer: ``sgd``, ``kfac_sgd`` (Kronecker-preconditioned), ``pcg`` (preconditioned
+        optimizer: ``sgd``; for all weights also ``adamw``, ``lp_ft`` (the head alone to its optimum, then
+            everything: Kumar et al. 2022) and ``l2_sp`` (decay towards the pre-trained weights: Li et
+            al. 2018); ``kfac_sgd`` (Kronecker-preconditioned), ``pcg`` (preconditioned
             conjugate gradients) or ``closed_form`` (direct solve, heads only).
         pooling: ``average`` or ``covariance`` (matrix square root of the covariance, LQF §4.2).
 
@@ -64,7 +67,13 @@ class Method:
                 "other: a linear solver needs the squared loss; set loss to mse, or optimizer to "
                 "sgd or kfac_sgd."
             )
-        if self.trained == "all" and self.optimizer != "sgd":
+        if self.trained != "all" and self.optimizer in NONLINEAR[1:]:
+            raise ImpossibleMethod(
+                f"method keys 'trained' ({self.trained}) and 'optimizer' ({self.optimizer}) exclude each "
+                "other: the optimizer is for training all weights; set trained to all, or optimizer to "
+                "sgd."
+            )
+        if self.trained == "all" and self.optimizer not in NONLINEAR:
             raise ImpossibleMethod(
                 f"method keys 'trained' (all) and 'optimizer' ({self.optimizer}) exclude each "
                 "other: only the linearised problem has a constant curvature to precondition or "
@@ -80,11 +89,16 @@ class Method:
     @property
     def training(self) -> str:
         """Key of the config section ``training`` that holds this method's grid."""
-        return "nonlinear" if self.trained == "all" else self.optimizer
+        return "nonlinear" if (self.trained, self.optimizer) == ("all", "sgd") else self.optimizer
 
 
 METHODS: dict[str, Method] = {
     "nlft": Method("all", "cross_entropy", "relu", "sgd"),
+    # Stronger opponents, not in the paper.
+    "nlft_adamw": Method("all", "cross_entropy", "relu", "adamw"),
+    "lp_ft": Method("all", "cross_entropy", "relu", "lp_ft"),
+    "l2_sp": Method("all", "cross_entropy", "relu", "l2_sp"),
+    "ridge_head": Method("head", "mse", "relu", "closed_form"),
     "mpn_cov": Method("all", "cross_entropy", "relu", "sgd", "covariance"),
     "fc": Method("head", "cross_entropy", "relu", "sgd"),
     "gaf": Method("linearized", "cross_entropy", "relu", "sgd"),
@@ -103,6 +117,10 @@ METHODS: dict[str, Method] = {
 
 TITLES: dict[str, str] = {
     "nlft": "NLFT",
+    "nlft_adamw": "NLFT, AdamW",
+    "lp_ft": "LP-FT",
+    "l2_sp": "L2-SP",
+    "ridge_head": "ridge head",
     "mpn_cov": "MPN-COV",
     "fc": "FC",
     "gaf": "GaF",

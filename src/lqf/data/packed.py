@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +87,20 @@ class PackedDataset:
             splits=np.array([line["split"] for line in lines]),
             sources=tuple(line["source"] for line in lines),
         )
+
+    def only(self, classes: int | None) -> PackedDataset:
+        """The first classes alone; images of others belong to no split.
+
+        Args:
+            classes: How many; None keeps all.
+
+        Returns:
+            The data set; row numbers stay what they are.
+        """
+        if classes is None or classes >= len(self.classes):
+            return self
+        splits = np.where(self.labels < classes, self.splits, "")
+        return replace(self, classes=self.classes[:classes], splits=splits)
 
     def split_of(self, split: str) -> NDArray[np.int64]:
         """List the rows of a split.

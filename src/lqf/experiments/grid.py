@@ -27,6 +27,8 @@ class Point:
         damping: damping of the preconditioner.
         tolerance: relative residual at which an exact solver stops.
         max_passes: passes at which it gives up.
+        optimizer: of non-linear training, see `lqf.method`.
+        label_smoothing: share of a target that is spread over the classes, in non-linear training.
         augment: a random crop and flip of every training image in every epoch.
     """
 
@@ -42,6 +44,8 @@ class Point:
     damping: float | None = None
     tolerance: float = 1e-6
     max_passes: int = 1
+    optimizer: str = "sgd"
+    label_smoothing: float = 0.0
     augment: bool = False
 
 
@@ -66,9 +70,12 @@ def grid_points(method: Method, training: Mapping[str, Any]) -> list[Point]:
         "tolerance",
         "max_passes",
         "augment",
+        "label_smoothing",
     ):
         if key in training:
             fixed[key] = training[key]
+    if method.trained == "all":
+        fixed["optimizer"] = method.optimizer
     if "milestones" in training:
         fixed["milestones"] = tuple(training["milestones"])
 

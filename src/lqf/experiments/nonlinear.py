@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.optim.lr_scheduler import MultiStepLR
 
 from lqf.compute import Compute
@@ -17,7 +17,7 @@ from lqf.experiments.task import views_of
 from lqf.linear import Images
 from lqf.losses import Loss
 from lqf.memory import AtOnce
-from lqf.networks import freeze_batch_norm
+from lqf.networks import Classifier, freeze_batch_norm
 from lqf.solve import Diverged, Resume, Snapshot
 
 #: Called after each epoch with its number (from 1), its mean training loss and a function that
@@ -30,11 +30,11 @@ COMPUTE = Compute()
 
 @dataclass(frozen=True)
 class Schedule:
-    """SGD with momentum and a step schedule.
+    """SGD with momentum or AdamW, and a step schedule.
 
     Args:
         rate: learning rate.
-        weight_decay: coupled decay towards zero, as ``torch.optim.SGD`` has it.
+        weight_decay: decay towards zero: coupled, as ``torch.optim.SGD`` has it, or AdamW's.
         batch: samples a step.
         epochs: passes over the data.
         momentum: heavy-ball momentum.
@@ -42,6 +42,8 @@ class Schedule:
         decay: the factor.
         batch_norm: ``train`` (batch statistics) or ``frozen`` (pre-trained statistics).
         augment: a random crop and flip of every image in every epoch.
+        optimizer: ``sgd``, ``adamw``, or one of the two that are SGD on top of something: ``l2_sp``, whose
+            decay is towards the first weights except in the head, and ``lp_ft``.
     """
 
     rate: float
@@ -53,6 +55,7 @@ class Schedule:
     decay: float = 0.1
     batch_norm: str = "train"
     augment: bool = False
+    optimizer: str = "sgd"
 
 
 def outputs_of(
@@ -104,12 +107,8 @@ def train_network(
     gradient = Gradient(network, loss, schedule.batch, compute)
     if schedule.batch_norm == "frozen":
         freeze_batch_norm(network)
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=schedule.rate,
-        momentum=schedule.momentum,
-        weight_decay=schedule.weight_decay,
-    )
+    optimizer = _optimizer(network, schedule)
+    pull = _pull_of(network, schedule) if schedule.optimizer == "l2_sp" else None
     bounds = sorted({max(1, round(m * schedule.epochs)) for m in schedule.milestones})
     scheduler = MultiStepLR(optimizer, bounds, schedule.decay)
     generator = torch.Generator().manual_seed(seed)
@@ -139,6 +138,8 @@ def train_network(
         parts = order.tensor_split(math.ceil(len(labels) / schedule.batch))
         for index in parts[done:]:
             value = gradient(seen, labels, index)
+            if pull is not None:
+                pull()
             optimizer.step()
             total += value * len(index)
             done += 1
@@ -156,13 +157,59 @@ def train_network(
     return schedule.epochs
 
 
-def _training_state(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str, Tensor]:
-    """Weights and buffers, momentum, and the state of the random generators."""
+def _optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
+    decay = 0.0 if schedule.optimizer == "l2_sp" else schedule.weight_decay
+    if schedule.optimizer == "adamw":
+        return torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=decay)
+    return torch.optim.SGD(
+        network.parameters(), lr=schedule.rate, momentum=schedule.momentum, weight_decay=decay
+    )
+
+
+def _pull_of(network: nn.Module, schedule: Schedule) -> Callable[[], None]:
+    """Adds the gradient of L2-SP's penalty: towards the weights of now, and to zero in the head."""
+    first = {
+        name: torch.zeros_like(weight) if name.startswith("head.") else weight.detach().clone()
+        for name, weight in network.named_parameters()
+    }
+
+    def pull() -> None:
+        for name, weight in network.named_parameters():
+            if weight.grad is not None:
+                weight.grad.add_(weight.detach() - first[name], alpha=schedule.weight_decay)
+
+    return pull
+
+
+def fit_head(network: Classifier, features: Tensor, labels: Tensor, weight_decay: float) -> None:
+    """Bring the head alone to its optimum by L-BFGS: the first half of LP-FT.
+
+    Args:
+        network: its head is trained in place.
+        features: what the head sees of the training images, N × D.
+        labels: N.
+        weight_decay: decay towards zero, in the mean form of the loss.
+    """
+    weights = list(network.head.parameters())
+    solver = torch.optim.LBFGS(weights, max_iter=200, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        penalty = sum(weight.square().sum() for weight in weights)
+        value = F.cross_entropy(network.head(features), labels) + 0.5 * weight_decay * penalty
+        value.backward()
+        return value
+
+    solver.step(loss)  # type: ignore[no-untyped-call, unused-ignore]
+
+
+def _training_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Weights and buffers, what the optimizer holds, and the state of the random generators."""
     state = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
     for name, parameter in network.named_parameters():
-        momentum = optimizer.state[parameter].get("momentum_buffer")
-        if momentum is not None:
-            state[f"momentum/{name}"] = momentum
+        for key, held in optimizer.state[parameter].items():
+            if held is not None:
+                state[f"optimizer/{key}/{name}"] = held
     state["generator/cpu"] = torch.get_rng_state()
     if (place := next(network.parameters()).device).type == "cuda":
         state["generator/cuda"] = torch.cuda.get_rng_state(place)
@@ -170,39 +217,21 @@ def _training_state(network: nn.Module, optimizer: torch.optim.SGD) -> dict[str,
 
 
 def _restore_training(
-    network: nn.Module, optimizer: torch.optim.SGD, state: Mapping[str, Tensor]
+    network: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
 ) -> None:
     prefix = "network/"
     network.load_state_dict(
         {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
     )
-    for name, parameter in network.named_parameters():
-        if f"momentum/{name}" in state:
+    parameters = dict(network.named_parameters())
+    for path, tensor in state.items():
+        if path.startswith("optimizer/"):
+            _, key, name = path.split("/", 2)
+            parameter = parameters[name]
             # In the memory layout of its parameter, as the optimizer makes it.
-            momentum = torch.empty_like(parameter, requires_grad=False)
-            optimizer.state[parameter]["momentum_buffer"] = momentum.copy_(
-                state[f"momentum/{name}"]
-            )
+            alike = tensor.shape == parameter.shape and tensor.ndim > 0
+            held = torch.empty_like(parameter, requires_grad=False) if alike else tensor.clone()
+            optimizer.state[parameter][key] = held.copy_(tensor)
     torch.set_rng_state(state["generator/cpu"])
     if "generator/cuda" in state:
         torch.cuda.set_rng_state(state["generator/cuda"], next(network.parameters()).device)
-
-
-def schedules(grid: Mapping[str, Any]) -> list[Schedule]:
-    """Every point of a ``training.nonlinear`` grid."""
-    return [
-        Schedule(
-            rate,
-            decay,
-            grid["batch"],
-            grid["epochs"],
-            grid["momentum"],
-            tuple(grid["milestones"]),
-            grid["decay"],
-            mode,
-            grid["augment"],
-        )
-        for mode in grid["batch_norm"]
-        for decay in grid["weight_decays"]
-        for rate in grid["rates"]
-    ]

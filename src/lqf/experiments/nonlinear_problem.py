@@ -5,14 +5,22 @@ from __future__ import annotations
 from copy import copy, deepcopy
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from lqf.compute import Compute
 from lqf.experiments.fit import DIVERGED, Fit
 from lqf.experiments.grid import Point
-from lqf.experiments.nonlinear import COMPUTE, OnEpoch, Schedule, outputs_of, train_network
+from lqf.experiments.nonlinear import (
+    COMPUTE,
+    OnEpoch,
+    Schedule,
+    fit_head,
+    outputs_of,
+    train_network,
+)
 from lqf.experiments.task import Split, Task
-from lqf.losses import make_loss
+from lqf.losses import CrossEntropy, make_loss
 from lqf.method import Method
 from lqf.networks import Classifier
 from lqf.solve import Diverged, Resume
@@ -60,6 +68,9 @@ class NonlinearProblem:
         if point.rate is None or point.batch is None or point.epochs is None:
             raise ValueError("a non-linear fit needs rate, batch and epochs in training.nonlinear.")
         network = deepcopy(self.network if start is None else start)
+        if point.optimizer == "lp_ft" and isinstance(network, Classifier):
+            self._fit_head(network, point)
+        loss = CrossEntropy(point.label_smoothing) if point.label_smoothing else self._loss
         schedule = Schedule(
             point.rate,
             point.weight_decay,
@@ -70,13 +81,14 @@ class NonlinearProblem:
             point.decay,
             point.batch_norm,
             point.augment,
+            point.optimizer,
         )
         train = self._task.train
         epochs = train_network(
             network,
             train.images,
             train.labels,
-            self._loss,
+            loss,
             schedule,
             seed,
             on_epoch,
@@ -94,6 +106,18 @@ class NonlinearProblem:
             float(epochs),
             network=network,
         )
+
+    def _fit_head(self, network: Classifier, point: Point) -> None:
+        """The head's optimum on the features of the training images, in evaluation mode."""
+        train = self._task.train
+
+        def features(size: int) -> Tensor:
+            return torch.cat([network.embed(part) for part in train.images.split(size)])
+
+        network.eval()
+        with torch.no_grad():
+            found = self._at_once.run(features, len(train))
+        fit_head(network, found, train.labels, point.weight_decay)
 
     def _outputs(self, network: nn.Module, split: Split) -> Tensor:
         return outputs_of(network, split.images, self._compute, self._at_once)

@@ -126,7 +126,7 @@ def load_task(
         settings: the job's settings.
         seed: draw of the samples.
     """
-    data = PackedDataset.load(folder)
+    data = PackedDataset.load(folder).only(settings.get("classes"))
     val = data.subset("val", seed=seed)
     if per_class is not None:
         fewest = int(np.bincount(data.labels[val], minlength=len(data.classes)).min())

@@ -93,6 +93,7 @@ ARTEFACTS: dict[str, Artefact] = {
                 "lqf_near_nlft_coarse",
                 "lqf_gain_over_fc",
                 "lqf_reaches_optimum",
+                "exact_beats_strong",
             ),
         ),
         Artefact(

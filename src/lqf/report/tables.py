@@ -9,14 +9,14 @@ from typing import Literal
 
 import pandas as pd
 
-from lqf.method import TITLES
+from lqf.method import METHODS, TITLES
 from lqf.report import paper
 
 DASH = "—"
 EDGE = "†"
 """Marks a choice beyond which nothing was tried."""
 
-_NOT_LINEAR = {"nlft", "mpn_cov"}
+_NOT_LINEAR = {name for name, method in METHODS.items() if method.trained == "all"}
 
 _COLUMNS = [
     *("block", "selected_on", "dataset", "title", "group", "method", "err_mean", "err_std"),

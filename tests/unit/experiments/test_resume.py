@@ -18,6 +18,7 @@ TRAINING = {
     "nonlinear": {
         "rates": [0.03, 0.01], "weight_decays": [1e-4], "batch_norm": ["train"], **SGD,
     },
+    "adamw": {"rates": [0.001], "weight_decays": [1e-2], "batch_norm": ["train"], **SGD},
     "kfac_sgd": {"rates": [0.5], "weight_decays": [1e-3], "damping": 1e-2, **SGD},
     "pcg": {"weight_decays": [1e-2], "damping": 1e-2, "tolerance": 1e-6, "max_passes": 12},
 }  # fmt: skip
@@ -62,6 +63,7 @@ def _unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
 def line_of(name: str, world: Path, output: Path) -> list[str]:
     command, method = {
         "nonlinear": ("train", "nlft"),
+        "adamw": ("train", "nlft_adamw"),
         "kfac_sgd": ("train", "lqf"),
         "pcg": ("train", "lqf_exact"),
         "online linear": ("online", "lqf"),
@@ -163,6 +165,7 @@ def test_the_chosen_point_is_fitted_again_with_the_validation_images(whole: Whol
     ("name", "number", "after"),
     [
         ("nonlinear", signal.SIGKILL, 8),
+        ("adamw", signal.SIGKILL, 8),
         ("nonlinear", signal.SIGTERM, 18),
         ("kfac_sgd", signal.SIGKILL, 7),
         ("kfac_sgd", signal.SIGTERM, 6),
