@@ -78,6 +78,18 @@ def made_from(
     }
 
 
+def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with a hash of itself.
+
+    Args:
+        record: plain values by name, with `made_from` and the hashes of `files`.
+
+    Returns:
+        The same and `hash`.
+    """
+    return {**record, "hash": digest(json.dumps(record, sort_keys=True))}
+
+
 def read(path: Path) -> dict[str, Any]:
     """Read what a result was made from, and check that it is still what its job wrote.
 
@@ -95,7 +107,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(record.read_text("utf-8"))
         made, written = found["made_from"], found["files"][path.name]
-        sound = found["hash"] == digest(json.dumps([made, found["files"]], sort_keys=True))
+        sound = found.pop("hash") == sealed(found)["hash"]
     except FileNotFoundError:
         raise WrongRecord(f"{record} does not exist beside {path.name}; {again}.") from None
     except (ValueError, KeyError, TypeError):

@@ -99,7 +99,6 @@ def write_record(
         "settings": settings,
         "made_from": made_from,
         "files": written,
-        "hash": provenance.digest(json.dumps([made_from, written], sort_keys=True)),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -109,7 +108,8 @@ def write_record(
         "device": str(device()),
     }
     with replaced(folder / provenance.RECORD) as temporary:
-        temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        sealed = provenance.sealed(record)
+        temporary.write_text(json.dumps(sealed, indent=1, sort_keys=True) + "\n")
 
 
 def processor() -> str:

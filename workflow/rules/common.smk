@@ -328,6 +328,13 @@ def reports():
     return [f"{folder}/report.html" for folder in result_folders()]
 
 
+def a_job_failed(logs):
+    """Whether a rule's own command failed, by Snakemake's log, or its logs, as newer ones give it."""
+    files = [logs] if isinstance(logs, str) else logs
+    said = "".join(Path(file).read_text("utf-8") for file in files)
+    return "RuleException" in said or "Error in rule" in said
+
+
 def partial_command():
     """Aggregate and draw the runs that are there."""
     wanted = {"data": DATA, "experiments": EXPERIMENTS, "claims": CONFIG["claims"]}

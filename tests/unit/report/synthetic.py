@@ -140,10 +140,7 @@ def sign(path: Path) -> None:
     record = path.with_name(provenance.RECORD)
     files = json.loads(record.read_text())["files"] if record.exists() else {}
     files[path.name] = provenance.digest(path)
-    text = json.dumps([MADE, files], sort_keys=True)
-    record.write_text(
-        json.dumps({"made_from": MADE, "files": files, "hash": provenance.digest(text)})
-    )
+    record.write_text(json.dumps(provenance.sealed({"made_from": MADE, "files": files})))
 
 
 def metrics_row(dataset: str, method: str, seed: int, error: float, **more: Any) -> dict[str, Any]:

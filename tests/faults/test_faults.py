@@ -1,0 +1,130 @@
+"""What a run survives, and what is noticed and named; `kills.py` does the many tries."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import kills
+import miniature
+import pandas as pd
+import pytest
+import yaml
+
+from lqf import cli
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The input of a run, with an undisturbed run under `whole`."""
+    world = miniature.make(tmp_path_factory.mktemp("faults") / "world")
+    whole = world.with_name("whole")
+    shutil.copytree(world, whole)
+    assert miniature.finish(whole) == 0, (whole / "output").read_text()[-4000:]
+    whole.rename(world / "whole")
+    return world
+
+
+def test_a_killed_workflow_ends_with_the_bytes_of_a_whole_one(world: Path, tmp_path: Path) -> None:
+    # With data and backbone there; kills.py begins from nothing.
+    for name in ("data", "runs/faults/backbone"):
+        shutil.copytree(world / "whole" / name, world / name, dirs_exist_ok=True)
+
+    _, same = kills.survives(world, tmp_path / "run", signal.SIGKILL, 10.0)
+
+    assert same, (tmp_path / "run" / "output").read_text()[-4000:]
+
+
+def test_one_dead_data_set_costs_its_own_runs_only(world: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(world / "whole", folder)
+    # A file that begins as an image and cannot be decoded: told by the job that prepares it.
+    shutil.copytree(folder / "images/one", folder / "images/two")
+    for image in (folder / "images/two/train/class1").iterdir():
+        image.write_bytes(image.read_bytes()[:8] + b"nothing of the kind" * 9)
+    settings = yaml.safe_load((folder / "mine.yaml").read_text())
+    settings["datasets"] = settings["experiments"]["comparison"]["datasets"] = ["one", "two"]
+    settings["own"]["two"] = {"folder": "images/two", "test": 0.3}
+    (folder / "mine.yaml").write_text(yaml.safe_dump(settings))
+
+    code = miniature.finish(folder)
+
+    output = (folder / "output").read_text()
+    assert code != 0
+    partial = folder / "results/faults_partial"
+    missing = pd.read_csv(partial / "missing.csv")
+    assert set(missing["dataset"]) == {"two"}, output[-4000:]
+    assert missing["why"].str.startswith("lqf prepare: ").all()
+    assert set(pd.read_csv(partial / "comparison.csv")["dataset"]) == {"one"}
+    assert set(pd.read_csv(partial / "claims.csv")["verdict"]) == {"not tested"}
+    assert miniature.results(folder) == miniature.results(world / "whole")
+    assert "Partial" in (folder / "figures/faults_partial/table1.rst").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", ["metrics.csv", "run.json"])
+def test_a_flipped_bit_in_a_result_is_noticed_and_named(
+    name: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(world / "whole" / "runs", tmp_path / "runs")
+    file = tmp_path / "runs/faults/train/one/nlft/0" / name
+    content = file.read_bytes()
+    settings = json.dumps({"experiments": miniature.CONFIG["experiments"], "seeds": [0]})
+    command = ["aggregate", "--runs", str(tmp_path / "runs/faults"), "--settings", settings]
+    command += ["--output", str(tmp_path / "results")]
+    assert cli.main(command) == 0
+    capsys.readouterr()
+    # A digit of a number, wherever that is: another digit after it.
+    place = next(
+        n for n, byte in enumerate(content) if n > len(content) // 3 and chr(byte) in "2468"
+    )
+    file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+
+    assert cli.main(command) == 1
+
+    said = capsys.readouterr().err
+    assert str(file.parent) in said
+    assert "delete it and run its job again" in said
+
+
+def test_a_second_workflow_in_the_folder_is_kept_out(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world, tmp_path / "run", ignore=shutil.ignore_patterns("whole"))
+    first = miniature.start(tmp_path / "run")
+    try:
+        locks = tmp_path / "run/.snakemake/locks"
+        while not (locks.is_dir() and any(locks.iterdir())):
+            assert first.poll() is None, (tmp_path / "run/output").read_text()
+            time.sleep(0.1)
+        second = miniature.start(tmp_path / "run")
+
+        assert second.wait(120) != 0
+        assert "cannot be locked" in (tmp_path / "run/output").read_text()
+        assert first.poll() is None
+    finally:
+        miniature.end(first, signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not shutil.which("unshare"), reason="mounting needs root")
+def test_a_full_disk_is_one_sentence(world: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    settings = json.dumps({"experiments": miniature.CONFIG["experiments"], "seeds": [0]})
+    script = (
+        'mount -t tmpfs -o size=4k none "$1/full" || exit 77; head -c 4096 /dev/zero >"$1/full/filler"; '
+        'python -m lqf aggregate --runs "$2" --output "$1/full" --settings "$3"; echo "code $?"; '
+        'ls -A "$1/full"'
+    )
+
+    done = subprocess.run(
+        ["unshare", "--mount", "bash", "-c", script, "-", tmp_path, world / "whole/runs/faults", settings],
+        text=True, capture_output=True, check=False, timeout=120,
+    )  # fmt: skip
+
+    if done.returncode == 77:
+        pytest.skip("no tmpfs can be mounted here")
+    assert "code 1\nfiller\n" in done.stdout
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
