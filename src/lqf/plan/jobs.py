@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from lqf import backbones
 from lqf import config as settings
 from lqf.config_keys import IMPLIED
 from lqf.report import artefacts
+
+_NOTEBOOKS = Path(__file__).resolve().parents[3] / "workflow" / "notebooks"
 
 OWN = ("elr", "kshot", "online")
 """Experiments with a job for each data set, method and seed of their own."""
@@ -71,6 +74,7 @@ def count(config: Mapping[str, Any], published: Iterable[str]) -> dict[str, int]
     """
     experiments = config["experiments"]
     names = datasets(config)
+    pretrained = config["backbone"]["pretrain"] is not None
 
     def trained(which: Iterable[str]) -> int:
         runs = settings.runs(config, which)
@@ -93,7 +97,11 @@ def count(config: Mapping[str, Any], published: Iterable[str]) -> dict[str, int]
         "table": tables,
         "page": tables,
         "figure": len(artefacts.select(experiments, "figure")),
-        "tour": 1 if config["backbone"]["pretrain"] else 0,
+        "tour": 1 if pretrained else 0,
+        # Those that bring their own data; the tour is shown with them.
+        "notebook": len([*_NOTEBOOKS.glob("*.py")]) - 1
+        if pretrained and _NOTEBOOKS.is_dir()
+        else 0,
         "all": 1,
     }
     return {rule: number for rule, number in counts.items() if number}
