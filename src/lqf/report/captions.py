@@ -17,6 +17,7 @@ _VERDICTS = {
     "holds": "**holds here**",
     "fails": "**fails here**",
     "undecided": "**undecided here**",
+    "untestable": "**cannot be tested here**",
     "not tested": "**not tested here**",
 }
 

@@ -35,7 +35,9 @@ def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]
     Returns:
         One row a claim: its value with a 95 % interval and the interval's name, the number of
         data sets or seeds behind it, the verdict, the rule, and value and verdict by the paper's
-        own printed tables where they can tell.
+        own printed tables where they can tell. `note` says why a claim fails or is undecided, and
+        which choices lie at the edge of their grids. A claim whose design has no interval to decide
+        it by is `untestable`.
 
     Raises:
         BadClaim: A claim is malformed, or two have one id.
@@ -125,9 +127,45 @@ def _test(claim: Mapping[str, Any], results: Results) -> tuple[Estimate, str, st
         estimate = Estimate(value, value, value, estimate.n, "as printed")
     if np.isnan(estimate.value):
         return estimate, "not tested", "no run gives a finite value"
-    few = "bootstrap" in estimate.interval and estimate.n < _MANY
-    note = f"bootstrap over {estimate.n} data sets: its coverage is below 95 %" if few else ""
-    return estimate, decide(claim["rule"], estimate), note
+    verdict = decide(claim["rule"], estimate)
+    if verdict == "undecided" and np.isnan(estimate.low):
+        verdict = "untestable"
+    notes = [_why(claim["rule"], verdict, estimate), *_edges(results, claim["measure"])]
+    if "bootstrap" in estimate.interval and estimate.n < _MANY:
+        notes.append(f"bootstrap over {estimate.n} data sets: its coverage is below 95 %")
+    return estimate, verdict, "; ".join(filter(None, notes))
+
+
+def _why(rule: Mapping[str, str], verdict: str, estimate: Estimate) -> str:
+    """What the numbers have against a claim."""
+    interval = f"the interval {estimate.low:.3g} … {estimate.high:.3g}"
+    return {
+        "holds": "",
+        "fails": f"{interval} lies where the claim fails ({rule['fails']})",
+        "undecided": f"{interval} (n = {estimate.n}) is neither where the claim holds ({rule['holds']}) "
+        f"nor where it fails ({rule['fails']})",
+        "untestable": f"{estimate.n} values have no interval, so that no number of them could decide",
+    }[verdict]
+
+
+def _edges(results: Results, measure: Mapping[str, Any]) -> list[str]:
+    """Methods that a claim compares whose choices lie at the edge of their grids."""
+    name = f"{measure.get('experiment')}_runs.csv"
+    try:
+        runs = results.frame(name)
+    except NotTested:
+        return []
+    if "at_edge" not in runs:
+        return []
+    named = [
+        measure.get(key) for key in ("method", "reference", "other", "first", "second", "both")
+    ]
+    named += [*measure.get("methods", ()), *measure.get("against", ())]
+    found = []
+    for method, own in runs[runs["method"].isin(named)].groupby("method", sort=True):
+        if number := int(own["at_edge"].notna().sum()):
+            found.append(f"{method} chose the edge of its grid in {number} of {len(own)} runs")
+    return found
 
 
 def _spell(measure: Mapping[str, Any]) -> str:

@@ -22,6 +22,9 @@ def measured(folder: Path, name: str, **arguments: Any) -> Estimate:
 def test_every_claim_is_tested_on_full_results(results: Path) -> None:
     rows = pd.read_csv(results / "claims.csv").set_index("id")
     assert rows.index.tolist() == [claim["id"] for claim in CLAIMS]
+    # The opponents that only photographs meet.
+    assert rows.loc["exact_beats_strong", "verdict"] == "not tested"
+    rows = rows.drop(index="exact_beats_strong")
     assert set(rows["verdict"]) <= {"holds", "fails", "undecided"}
     assert (rows["low"] <= rows["value"] + 1e-9).all()
     assert (rows["value"] <= rows["high"] + 1e-9).all()
@@ -69,6 +72,26 @@ def test_verdicts_follow_the_rule() -> None:
     assert decide(rule, Estimate(2, 1, 3, 7, "")) == "fails"
     assert decide(rule, Estimate(-1, -3, 1, 7, "")) == "undecided"
     assert decide(rule, Estimate(-1, np.nan, np.nan, 1, "")) == "undecided"
+
+
+def test_a_claim_that_fails_says_why_and_one_without_an_interval_cannot_be_tested(
+    tmp_path: Path,
+) -> None:
+    claim = {
+        "id": "a", "source": "ours", "statement": "s", "rule": {"holds": "high < 0", "fails": "low > 0"},
+        "measure": {"name": "mean_difference", "experiment": "comparison", "method": "lqf", "reference": "fc"},
+    }  # fmt: skip
+    for sets, verdict, why in (
+        (5, "fails", "3 … 3 lies where"),
+        (2, "untestable", "2 values have no"),
+    ):
+        errors = {str(n): {"lqf": [5.0, 5.0], "fc": [2.0, 2.0]} for n in range(sets)}
+        rows = [{**row, "at_edge": "rate highest"} for row in runs_of(errors)]
+        write(tmp_path, "comparison_runs.csv", rows)
+        (row,) = claims(tmp_path, tmp_path / "claims.csv", [claim]).to_dict("records")
+        assert row["verdict"] == verdict
+        assert why in row["note"]
+        assert f"lqf chose the edge of its grid in {2 * sets} of {2 * sets} runs" in row["note"]
 
 
 def write(folder: Path, name: str, rows: list[dict[str, Any]]) -> None:
