@@ -9,6 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from lqf import LQF
 from lqf.app.fit import described
 from lqf.app.model import PhotoModel, file_hash
 from lqf.app.output import tell
@@ -39,7 +42,9 @@ def forget_command(options: argparse.Namespace) -> None:
             "tolerance": new.lqf.certificate_.tolerance,
             "met": new.lqf.certificate_.met,
         },
-        "against_fitting_anew": None if options.no_refit else new.difference_to_refit(),
+        "against_fitting_anew": (
+            None if options.no_refit else difference_to_refit(model, new, places)
+        ),
         "what_stays": (
             "The constants that the fit chose with the forgotten images present (μ, and the metric "
             "where it is estimated from images) are kept; solution, images, thumbnails, names and "
@@ -60,6 +65,31 @@ def forget_command(options: argparse.Namespace) -> None:
             "seconds": round(time.perf_counter() - started, 1),
         },
     )
+
+
+def difference_to_refit(before: PhotoModel, after: PhotoModel, places: list[int]) -> float:
+    """Relative difference of the outputs to those of a fit that has not seen the forgotten images.
+
+    Args:
+        before: The model that knew them.
+        after: The model that forgot them.
+        places: Their places among the training files of ``before``.
+
+    Returns:
+        ``‖f − f_refit‖ / ‖f_refit‖`` over all training images of ``before``, at the same constants; a
+        metric that is estimated from images is estimated anew.
+    """
+    images = before.source.images(before.pixels)
+    if hasattr(before.lqf, "epsilon_"):
+        forget: Any = before.lqf.forget
+        fresh = forget(places, metric="without")
+    else:
+        # The network at w0 as it is: head, activations and folding are those of the fit.
+        kept = {"network": before.lqf.network_, "head": "keep", "activation": None}
+        fresh = LQF(**{**before.lqf.get_params(deep=False), **kept, "ridge": before.lqf.mu_})
+        fresh.fit(after.source.images(after.pixels), torch.as_tensor(after.labels))
+    ours, anew = (one.decision_function(images) for one in (after.lqf, fresh))
+    return float((ours - anew).norm() / anew.norm())
 
 
 def extend_command(options: argparse.Namespace) -> None:

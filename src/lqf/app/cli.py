@@ -44,7 +44,7 @@ def register(command: Command) -> None:
     )
     sub.add_argument("folder", type=Path, help=_PHOTOS)
     output(sub, "the model", "model.lqf")
-    _network(sub)
+    _network(sub, train="all", size=96)
 
     sub = add(
         "predict",
@@ -73,7 +73,7 @@ def register(command: Command) -> None:
     sub.add_argument(
         "--fix", type=Path, help="CSV with file and label: fit again with these labels"
     )
-    _network(sub)
+    _network(sub, train="head", size=128)
 
     sub = add(
         "explain",
@@ -134,15 +134,11 @@ def register(command: Command) -> None:
     sub.add_argument("-o", "--output", type=Path, help="default: report.html in RESULTS")
 
 
-def _network(sub: Any) -> None:
+def _network(sub: Any, train: str, size: int) -> None:
     sub.add_argument("--network", default="resnet18", help="torchvision name, or timm/NAME")
     sub.add_argument("--weights", type=Path, help="file of weights (default: the published ones)")
-    sub.add_argument(
-        "--size",
-        type=int,
-        nargs="+",
-        default=[96],
-        help="pixels; of several, leave-one-out chooses",
-    )
-    sub.add_argument("--train", choices=("all", "head"), default="all", help="parameters to fit")
+    sizes = f"pixels; of several, leave-one-out chooses (default: {size})"
+    sub.add_argument("--size", type=int, nargs="+", default=[size], help=sizes)
+    parts = f"parameters to fit; the head takes seconds (default: {train})"
+    sub.add_argument("--train", choices=("all", "head"), default=train, help=parts)
     sub.add_argument("--device", default="auto", help="cpu, cuda, … (default: auto)")

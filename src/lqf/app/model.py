@@ -93,20 +93,6 @@ class PhotoModel:
             history=(*self.history, f"forgot {len(gone)} images"),
         )
 
-    def difference_to_refit(self) -> float:
-        """Relative difference of the training outputs to those of a fit from scratch at the same μ.
-
-        Returns:
-            ``‖f − f_refit‖ / ‖f_refit‖`` over the training images.
-        """
-        images = self.source.images(self.pixels)
-        # The network at w0 as it is: head, activations and folding are those of the fit.
-        kept = {"network": self.lqf.network_, "head": "keep", "activation": None}
-        fresh = LQF(**{**self.lqf.get_params(deep=False), **kept, "ridge": self.lqf.mu_})
-        fresh.fit(images, torch.as_tensor(self.labels))
-        ours, anew = (one.decision_function(images) for one in (self.lqf, fresh))
-        return float((ours - anew).norm() / anew.norm())
-
     def with_more(self, photos: Photos) -> PhotoModel:
         """The model at the optimum with further photographs, whose labels are its classes'.
 
