@@ -117,8 +117,6 @@ def _claim(row: pd.Series) -> dict[str, str]:
     ours = _number(row["value"])
     if pd.notna(row["low"]):
         ours += f" ({_number(row['low'])} … {_number(row['high'])})"
-    given = row.get("why")
-    why = str(given) if isinstance(given, str) and given else _reason(row)
     return {
         "id": str(row["id"]),
         "statement": str(row["statement"]),
@@ -126,7 +124,7 @@ def _claim(row: pd.Series) -> dict[str, str]:
         "ours": ours,
         "paper": _number(row["paper_value"]),
         "verdict": str(row["verdict"]),
-        "why": why,
+        "why": _reason(row),
         "measure": str(row["measure"]),
     }
 
