@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.machine import forget_peak, isolated, line, peak, resident
-from lqf.curvature import Preconditioner, eigenvalue_correction, kronecker_factors
+from lqf.curvature import Metric, SampleGradients, estimate
 from lqf.experiments.nonlinear import Schedule, train_network
-from lqf.linear import FeatureJacobian, Jacobian, Layout, Linearized, NetworkJacobian
-from lqf.losses import SquaredLoss, make_loss
+from lqf.jacobian import FeatureJacobian, Jacobian, Layout, Linearized, NetworkJacobian
+from lqf.losses import make_loss
 from lqf.method import Method, get
 from lqf.networks import Classifier, CovariancePooling, build, fold_batch_norm
 from lqf.plan.machine import operations
-from lqf.solve import solve_pcg, solve_sgd
+from lqf.ridge import solve_sgd
 
 TITLE = "One epoch of each method"
 ROUNDS = 1
@@ -39,7 +39,7 @@ GROUPS = (
     ("fc",),
     ("gaf",),
     ("lqf_fc",),
-    ("lqf", "lqf_exact"),
+    ("lqf",),
     ("b_lqf",),
 )
 NOTE = (
@@ -167,7 +167,7 @@ class _Work:
         if isinstance(network.pool, CovariancePooling):
             with torch.no_grad():
                 network.pool.calibrate(network.features(self.images[: case.at_once]))
-        self._prepared: tuple[Jacobian, Preconditioner | None] | None = None
+        self._prepared: tuple[Jacobian, Metric | None] | None = None
         self._peak = 0
         self._forget_peak()
 
@@ -209,7 +209,7 @@ class _Work:
             "images_per_s": 1 / seconds,
             "head_seconds_per_image": head,
             "setup_seconds_per_image": sum(per_image.values()),
-            "setup_seconds": setup.get("eigenbases", 0.0),
+            "setup_seconds": 0.0,
             "forward_operations": operations(self.case.network, self.case.image_size),
         }
 
@@ -241,17 +241,6 @@ class _Work:
             return True
 
         started = self.clock.now()
-        if method.optimizer == "pcg" and isinstance(loss, SquaredLoss):
-            target = loss.targets(self.labels) - jacobian.base
-            solution = solve_pcg(
-                jacobian,
-                target,
-                1e-4,
-                preconditioner=preconditioner,
-                tolerance=1e-12,
-                max_passes=4,
-            )
-            return (self.clock.now() - started) / solution.passes / self.case.images
         solve_sgd(
             jacobian,
             loss,
@@ -265,7 +254,7 @@ class _Work:
         )
         return (ended[0] - started) / self.case.images
 
-    def _set_up(self, method: Method) -> tuple[Jacobian, Preconditioner | None]:
+    def _set_up(self, method: Method) -> tuple[Jacobian, Metric | None]:
         """The Jacobian and, where the method has one, the preconditioner; each part is timed."""
         batch = self.case.at_once
         jacobian: Jacobian
@@ -286,20 +275,11 @@ class _Work:
             return jacobian, None
         return jacobian, self._preconditioner(network, inputs, layout)
 
-    def _preconditioner(self, network: nn.Module, inputs: Tensor, layout: Layout) -> Preconditioner:
-        # One random probe a sample, as large data sets have it.
-        with self.clock.measuring("factors"):
-            factors = kronecker_factors(
-                network, inputs, layout.names, probes=1, batch=self.case.at_once
-            )
-        with self.clock.measuring("eigenbases"):
-            for path in factors.blocks:
-                factors.basis(path)
-        with self.clock.measuring("correction"):
-            correction = eigenvalue_correction(network, inputs, factors, batch=self.case.at_once)
-        seconds = self.clock.seconds
-        seconds["curvature"] = seconds["factors"] + seconds["correction"]
-        return Preconditioner(factors, layout, 1e-3, correction)
+    def _preconditioner(self, network: nn.Module, inputs: Tensor, layout: Layout) -> Metric:
+        samples = SampleGradients(Linearized(network), inputs)
+        with self.clock.measuring("curvature"):
+            curvature = estimate(samples, inputs, batch=self.case.at_once)
+        return Metric(curvature, layout, 1e-3)
 
 
 def markdown(result: dict[str, Any]) -> str:

@@ -14,8 +14,8 @@ from torch.func import functional_call, jvp
 from torch.nn import functional as F
 
 from benchmarks.machine import line, peak_memory, ratio, side_by_side
-from lqf.linear import Linearized
-from lqf.linear.linearized import Kept
+from lqf.jacobian import Linearized
+from lqf.jacobian.linearized import Kept
 from lqf.networks import fold_batch_norm
 
 ROUNDS = 15

@@ -10,10 +10,9 @@ from functools import partial
 from typing import Any
 
 import torch
+from lqf.curvature.probes import Probes
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
-
-from lqf.curvature.probes import Probes
 
 # Seconds, on the wall and of the processor.
 Times = dict[str, float]

@@ -8,21 +8,13 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks import (
-    compute,
-    convergence,
-    cost,
-    curvature,
-    damping,
+    engine,
     epoch,
     feed,
-    influence,
     labels,
     mutations,
     one_pass,
-    preconditioner,
     prepare,
-    ranks,
-    real,
 )
 from benchmarks.machine import machine
 from benchmarks.realbench import Absent
@@ -30,21 +22,13 @@ from benchmarks.realbench import Absent
 #: A benchmark has TITLE, ``measure(rounds, small)`` -> rows, ``markdown(result)`` -> text, and
 #: ``plot(result, path)``; ROUNDS is its usual number of repetitions.
 BENCHMARKS: dict[str, ModuleType] = {
-    "compute": compute,
-    "convergence": convergence,
-    "cost": cost,
-    "curvature": curvature,
-    "damping": damping,
+    "engine": engine,
     "epoch": epoch,
     "feed": feed,
-    "influence": influence,
     "labels": labels,
     "mutations": mutations,
     "pass": one_pass,
-    "preconditioner": preconditioner,
     "prepare": prepare,
-    "ranks": ranks,
-    "real": real,
 }
 
 

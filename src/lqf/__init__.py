@@ -8,43 +8,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lqf.curvature import Preconditioner, kronecker_factors
+    from lqf.curvature import Curvature, Metric, SampleGradients, estimate
     from lqf.estimator import LQF
-    from lqf.linear import DenseJacobian, FeatureJacobian, Linearized, NetworkJacobian
+    from lqf.jacobian import DenseJacobian, FeatureJacobian, Linearized, NetworkJacobian
     from lqf.method import METHODS, Method
-    from lqf.solve import RidgePath, solve_head, solve_pcg, solve_sgd
+    from lqf.ridge import DenseRidge, RidgePath, solve_dual, solve_sgd
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
-    "DenseJacobian": "lqf.linear",
-    "FeatureJacobian": "lqf.linear",
+    "Curvature": "lqf.curvature",
+    "DenseJacobian": "lqf.jacobian",
+    "DenseRidge": "lqf.ridge",
+    "FeatureJacobian": "lqf.jacobian",
     "LQF": "lqf.estimator",
-    "Linearized": "lqf.linear",
+    "Linearized": "lqf.jacobian",
     "METHODS": "lqf.method",
     "Method": "lqf.method",
-    "NetworkJacobian": "lqf.linear",
-    "Preconditioner": "lqf.curvature",
-    "RidgePath": "lqf.solve",
-    "kronecker_factors": "lqf.curvature",
-    "solve_head": "lqf.solve",
-    "solve_pcg": "lqf.solve",
-    "solve_sgd": "lqf.solve",
+    "Metric": "lqf.curvature",
+    "NetworkJacobian": "lqf.jacobian",
+    "RidgePath": "lqf.ridge",
+    "SampleGradients": "lqf.curvature",
+    "estimate": "lqf.curvature",
+    "solve_dual": "lqf.ridge",
+    "solve_sgd": "lqf.ridge",
 }
 
 __all__ = [
     "LQF",
     "METHODS",
+    "Curvature",
     "DenseJacobian",
+    "DenseRidge",
     "FeatureJacobian",
     "Linearized",
     "Method",
+    "Metric",
     "NetworkJacobian",
-    "Preconditioner",
     "RidgePath",
-    "kronecker_factors",
-    "solve_head",
-    "solve_pcg",
+    "SampleGradients",
+    "estimate",
+    "solve_dual",
     "solve_sgd",
 ]
 

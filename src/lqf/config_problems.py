@@ -149,12 +149,6 @@ def _meaning_problems(
             f"config key 'stored_size' is {stored}, but images of 'image_size' {seen} are cut out of "
             f"what is stored: set it to at least {seen}, or null."
         )
-    for solver in ("pcg", "closed_form"):
-        if config["training"].get(solver, {}).get("augment"):
-            yield (
-                f"config key 'training.{solver}.augment' is true, but an exact solution belongs to a "
-                "fixed set of images: set it to false."
-            )
     listings: dict[str, Listing] = {}
     for name in config.get("own") or {}:
         yield from amounts.own_problems(

@@ -99,7 +99,7 @@ class MethodKeys(Section):
     """Loss."""
     activation: Literal["relu", "leaky_relu"]
     """Activation of the pre-trained network."""
-    optimizer: Literal["sgd", "adamw", "lp_ft", "l2_sp", "kfac_sgd", "pcg", "closed_form"]
+    optimizer: Literal["sgd", "adamw", "lp_ft", "l2_sp", "kfac_sgd", "exact", "euclidean"]
     """Optimizer or solver."""
     pooling: Literal["average", "covariance"]
     """Pooling of the last features."""
@@ -166,25 +166,13 @@ class Backbone(Section):
     pretrain: Pretrain | None
 
 
-class ClosedForm(Section):
-    """Direct solve of the ridge problem, for heads."""
+class Exact(Section):
+    """The optimum itself (exact LQF, ridge head); leave-one-out chooses its constants."""
 
-    weight_decays: Several[Positive]
-    """Coupled weight decays on δ = w − w0 to try, in the mean form of the loss (μ is N times it)."""
-    augment: bool = False
-    """Whether every training image is cropped and flipped at random, anew in each epoch; an exact
-    solver refuses it."""
-
-
-class Pcg(ClosedForm):
-    """Preconditioned conjugate gradients with a residual certificate (LQF exact)."""
-
-    damping: Positive
-    """Constant added to the eigenvalues of the Kronecker blocks."""
     tolerance: Fraction
-    """Relative residual at which the solver stops."""
+    """Relative residual at which conjugate gradients stop, where the kernel is too large to be formed."""
     max_passes: Count
-    """Passes over the data after which it stops in any case, and says so."""
+    """Passes over the data after which they stop in any case, and say so."""
 
 
 class Sgd(Section):
@@ -241,5 +229,4 @@ class Training(Section):
     l2_sp: Nonlinear = LEFT_OUT
     sgd: LinearSgd = LEFT_OUT
     kfac_sgd: KfacSgd = LEFT_OUT
-    pcg: Pcg = LEFT_OUT
-    closed_form: ClosedForm = LEFT_OUT
+    exact: Exact = LEFT_OUT

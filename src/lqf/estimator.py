@@ -1,14 +1,16 @@
 """Linear Quadratic Fine-Tuning with the habits of scikit-learn.
 
 The model is ``f(x) = f0(x) + J(x) δ``, the network's first-order expansion at its pre-trained
-weights w0 (LQF eq. 1), and δ the unique minimiser of ``Σ_i ‖αy_i − f(x_i)‖² + μ‖δ‖²`` (LQF eq. 3;
-sum over samples and classes).  There is no learning rate, and the effect of every training
-sample on the model is known.
+weights w0 (LQF eq. 1), and δ the unique minimiser of ``Σ_i ‖αy_i − f(x_i)‖² + μ δᵀMδ`` (LQF eq. 3 with
+the preconditioner's metric M as the prior; sum over samples and classes).  There is no learning rate,
+and the effect of every training sample on the model is known.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,37 +19,51 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 
 from lqf.fitted.calibration import choose_temperature
-from lqf.fitted.exact import ExactOptimum, fits
-from lqf.fitted.inputs import (
-    check_classes,
-    check_independence,
-    images_only,
-    read_images,
-    read_samples,
-    trial_outputs,
-)
-from lqf.fitted.iterative import IterativeOptimum
+from lqf.fitted.inputs import check_independence, images_only, read_images, read_samples
+from lqf.fitted.labels import checked_weights, joined, positions, same_pictures, taken
 from lqf.fitted.model_file import read_model, write_model
-from lqf.fitted.optimum import Certificate, Optimum, Problem, full_precision, in_batches
+from lqf.fitted.module import FittedModule
 from lqf.fitted.options import check_options, choose_device
-from lqf.fitted.prepare import calibrate_pooling, check_parameters
-from lqf.fitted.start import start_network, trained_names
-from lqf.influence import LeaveOneOut
-from lqf.influence.forgetting import checked_index
-from lqf.linear import Linearized, RowPlan
-from lqf.solve import RidgeChoice
+from lqf.fitted.precision import full_precision
+from lqf.fitted.prepare import Prepared, prepare, trained_names
+from lqf.fitted.targets import Targets
+from lqf.fitted.watch import check_products, trial_run
+from lqf.jacobian import Linearized
+from lqf.optimum import Certificate, Choice, Optimum, Problem, fit
+
+log = logging.getLogger(__name__)
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """Every training sample under the model without it, at the same μ and metric.
+
+    Attributes:
+        outputs: ``f₋ᵢ(x_i)``, N × C, float64.
+        residuals: ``αy_i − f₋ᵢ(x_i)``, N × C, float64.
+        error: how many are predicted wrongly, in %; NaN for labels that are not classes.
+        exact: whether they are exact to rounding; otherwise estimates.
+        level: mean and standard deviation of what solving some samples found estimates off by, as a
+            factor of G_ii; (1, 0) where they are exact.
+    """
+
+    outputs: Tensor
+    residuals: Tensor
+    error: float
+    exact: bool
+    level: tuple[float, float]
 
 
 class LQF(ClassifierMixin, BaseEstimator):
     """Linear Quadratic Fine-Tuning of an image classifier.
 
-    Small problems (N·C ≤ 4096 rows of J within 1 GiB, where late layers take less as inputs and
-    gradients) are solved directly in the dual, and every question about samples is answered exactly.
-    Larger ones are solved by conjugate gradients in the dual to a stated residual, preconditioned by
-    J in a few thousand coordinates (beyond 32 classes by those of a few combinations of the outputs
-    first); their scores are approximations, and say so in the log and in `exact_`.
+    Small problems (up to 2,048 rows of J) are solved directly, and every question about samples is answered
+    exactly.  Larger ones are solved by conjugate gradients to a stated residual; what is said about
+    their samples is estimated, calibrated on some that are solved for, and `exact_` says so.
 
-    >>> model = LQF("resnet18", classes=37).fit((images, labels))  # doctest: +SKIP
+    >>> model = LQF("resnet18").fit(images, labels)  # doctest: +SKIP
     >>> print(model.certificate_)  # doctest: +SKIP
     >>> model.predict(test_images)  # doctest: +SKIP
 
@@ -55,21 +71,26 @@ class LQF(ClassifierMixin, BaseEstimator):
         network: a torchvision name (with its ImageNet weights) or any module from images to
             outputs; a module is copied, never changed.  Parameters with ``requires_grad=False``
             stay at w0.
-        classes: C.
-        head: ``random`` puts a new last layer with PyTorch's initialisation; ``keep`` leaves it.
+        classes: C; None takes the labels that occur.
+        head: ``random`` puts a new layer in the place of the one that makes the outputs, with PyTorch's
+            initialisation; ``keep`` leaves it.
         activation: what every ReLU becomes, ``leaky_relu`` or ``relu``; None leaves them.
         slope: slope of the leaky ReLU.
         pooling: ``average`` (the network's own) or ``covariance`` (LQF §4.2; networks that average a map).
+        trained: ``all`` parameters, the ``head`` alone (LQF-FC), or how many of the last stages.
         target_scale: α.
-        ridge: μ > 0, or how to choose it: ``loo`` (leave-one-out) or ``gcv`` (generalised
-            cross-validation); large problems take the compressed rows of J for it.
-        tolerance: relative residual at which the solution is accepted.
-        max_passes: budget of the iterative solver, in passes over the data; includes those in which
-            μ is chosen.
-        fold_batch_norm: put each batch norm into the convolution before it, which gives the same
-            outputs at w0 with fewer parameters, so that ‖w − w0‖² is measured in other
-            coordinates; faster, and better preconditioned.  None folds unless head and activation
-            leave the network exactly as it is.
+        metric: M: ``curvature``, the EKFAC curvature at w0 + ε, or ``euclidean``, the identity (LQF eq. 3).
+            None is the curvature where the ridge is chosen, and the identity where μ is given as a number
+            (which means nothing in a metric that nobody named) or the head alone is trained.
+        ridge: μ > 0, or ``loo``, which chooses μ, ε and the weight of the head by leave-one-out.
+        centred: whether f0 is left out, so that f(x) = J(x) δ.  The outputs of a random head are noise; None
+            leaves them out where the head is random.
+        class_weight: ``balanced`` weights samples by the inverse frequency of their class.
+        tolerance: ``‖R − Jδ − μa‖/‖R‖`` at which conjugate gradients stop.
+        max_passes: budget in passes over the data.
+        fold_batch_norm: put each batch norm into the convolution before it: the same outputs at w0 with
+            fewer parameters, in other coordinates.  None folds in the curvature metric, which hardly
+            depends on them.
         seed: of the head and everything random; torch's own generator is not touched.
         device: ``auto`` (CUDA's current device if there is one), or a torch device.
 
@@ -77,36 +98,46 @@ class LQF(ClassifierMixin, BaseEstimator):
         network_: the network at w0 that is linearised.
         delta_: δ = w − w0, P.
         mu_: μ.
-        ridge_choice_: the candidates and scores μ was chosen from; None where it was given.
-        certificate_: residual, passes, seconds, and whether the tolerance was met.
+        epsilon_: ε in the unit of the curvature; infinite in the Euclidean metric.
+        head_scale_: what the prior variance of the head is multiplied by.
+        choice_: the candidates and their leave-one-out errors; None where μ was given.
+        certificate_: residual, duality gap, passes, seconds, and whether the tolerance was met.
         exact_: whether answers about samples are exact.
-        temperature_: T of `predict_proba`.
-        classes_: 0 … C−1.
+        classes_: the classes, as numpy holds them.
     """
 
     network_: nn.Module
     delta_: Tensor
     mu_: float
-    ridge_choice_: RidgeChoice | None
+    epsilon_: float
+    head_scale_: float
+    choice_: Choice | None
     certificate_: Certificate
     exact_: bool
-    classes_: Tensor
+    _linearized: Linearized
+    _prepared: Prepared
+    _targets: Targets
     _optimum: Optimum | None
+    _labels: Any
+    _offset: Tensor
     _temperature: float | None
-    _frozen: list[str]
 
     def __init__(
         self,
         network: str | nn.Module,
-        classes: int,
+        classes: int | None = None,
         *,
         head: str = "random",
         activation: str | None = "leaky_relu",
         slope: float = 0.1,
         pooling: str = "average",
+        trained: str | int = "all",
         target_scale: float = 15.0,
+        metric: str | None = None,
         ridge: float | str = "loo",
-        tolerance: float = 1e-3,
+        centred: bool | None = None,
+        class_weight: str | None = None,
+        tolerance: float = 1e-2,
         max_passes: int = 50,
         fold_batch_norm: bool | None = None,
         seed: int = 0,
@@ -118,20 +149,30 @@ class LQF(ClassifierMixin, BaseEstimator):
         self.activation = activation
         self.slope = slope
         self.pooling = pooling
+        self.trained = trained
         self.target_scale = target_scale
+        self.metric = metric
         self.ridge = ridge
+        self.centred = centred
+        self.class_weight = class_weight
         self.tolerance = tolerance
         self.max_passes = max_passes
         self.fold_batch_norm = fold_batch_norm
         self.seed = seed
         self.device = device
 
-    def fit(self, train: Any, labels: Any = None) -> LQF:
+    def fit(
+        self, train: Any, labels: Any = None, *, sample_weight: Any = None, groups: Any = None
+    ) -> LQF:
         """Solve for δ; deterministic for given options and data.
 
         Args:
-            train: a Dataset, a pair (images N × 3 × H × W, labels N), or the images.
-            labels: y, N, where ``train`` is the images.
+            train: images N × 3 × H × W, a pair (images, labels), a Dataset, or a DataLoader.
+            labels: where ``train`` is the images: one label a sample of any type, one-hot or soft rows, rows of
+                zeros and ones (several labels), or numbers.
+            sample_weight: ω ≥ 0, N.
+            groups: samples that belong together (a patient, copies of an image), N; when μ is chosen they
+                leave together.
 
         Returns:
             This estimator.
@@ -139,54 +180,106 @@ class LQF(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: if an option, the network or the data cannot be used; says which and why.
         """
-        check_options(self.get_params(deep=False))
-        images, marks = read_samples(train if labels is None else (train, labels), self.classes)
-        check_classes(marks)
+        options = check_options(self.get_params(deep=False))
+        images, marks = read_samples(train, labels)
+        targets = Targets.of(marks, options["classes"])
+        encoded = targets.encode(marks, len(images))
+        noise, together = checked_weights(
+            targets, marks, len(images), sample_weight, groups, options["class_weight"]
+        )
         device = choose_device(self.device)
         with full_precision(device):
-            network, frozen = start_network(self.network, self.get_params(deep=False))
-            network = network.to(device)
-            check_parameters(network)
-            images, marks = _plain(images, device, _dtype(network)), marks.to(device)
-            calibrate_pooling(network, images)
-            trial_outputs(network, images, self.classes)
+            prepared = prepare(self.network, options, images, targets.outputs, self._folds(options))
+            network = prepared.network.to(device)
+            images = _plain(images, device, _dtype(network))
+            trial_run(network, images, targets.outputs)
             check_independence(network, images)
             linearized = Linearized(network, trained_names(network, images))
-            problem = self._problem(linearized, images, marks)
-            plan = RowPlan(linearized, images)
-            optimum: Optimum = (
-                ExactOptimum.fit(problem, self.ridge, plan)
-                if fits(plan, images, len(marks))
-                else IterativeOptimum.fit(problem, self.ridge)
+            check_products(linearized, images)
+            offset = encoded.mean(0) if targets.kind == "numbers" else torch.zeros(targets.outputs)
+            problem = Problem(
+                linearized,
+                images,
+                self._target(linearized, images, targets, encoded, offset),
+                None if noise is None else noise.to(images),
+                prepared.head_names,
+                self._metric(options),
+                None if options["ridge"] == "loo" else options["ridge"],
+                None if together is None else together.to(device),
+                options["tolerance"],
+                options["max_passes"],
+                options["seed"],
             )
-            self._take(optimum, frozen)
+            optimum = fit(problem)
+            if options["ridge"] == "loo" and together is None:
+                same_pictures(images)
+        self._offset, self._targets, self._labels = offset.to(images), targets, marks
+        self._take(optimum, prepared)
         return self
 
+    def _folds(self, options: dict[str, Any]) -> bool:
+        if options["fold_batch_norm"] is not None:
+            return bool(options["fold_batch_norm"])
+        kept = options["head"] == "keep" and options["activation"] is None
+        return self._metric(options) == "curvature" and not kept
+
+    @staticmethod
+    def _metric(options: dict[str, Any]) -> str:
+        if options["metric"] is not None:
+            return str(options["metric"])
+        chosen = options["ridge"] == "loo" and options["trained"] != "head"
+        return "curvature" if chosen else "euclidean"
+
+    def _scale(self, targets: Targets) -> float:
+        return 1.0 if targets.kind == "numbers" else float(self.target_scale)
+
+    def _leaves_f0(self) -> bool:
+        return self.head == "random" if self.centred is None else bool(self.centred)
+
+    def _target(
+        self,
+        linearized: Linearized,
+        images: Tensor,
+        targets: Targets,
+        encoded: Tensor,
+        offset: Tensor,
+    ) -> Tensor:
+        """``R = αY − f0``, or αY where f0 is left out; N × C."""
+        wanted = (self._scale(targets) * encoded - offset.to(encoded)).to(images)
+        if self._leaves_f0():
+            return wanted
+        return wanted - torch.cat([linearized.outputs(part) for part in images.split(_BATCH)])
+
     def decision_function(self, images: Any) -> Tensor:
-        """``f(x) = f0(x) + J(x) δ``.
+        """``f(x) = f0(x) + J(x) δ``; f0 is left out where `centred` says so.
 
         Args:
-            images: M × 3 × H × W.
+            images: M × 3 × H × W, or a pair, Dataset or DataLoader whose labels are not used.
 
         Returns:
             M × C.
         """
         linearized = self._fitted()
         pictures = self._images(images)
+        delta, parts = self.delta_.to(pictures), []
         with full_precision(pictures.device):
-            outputs = in_batches(linearized, pictures, self.delta_.to(pictures))
+            for part in pictures.split(_BATCH):
+                outputs = linearized.jvp(part, delta) + self._offset
+                parts.append(outputs if self._leaves_f0() else outputs + linearized.outputs(part))
+        outputs = torch.cat(parts)
         return outputs.to(images.device) if isinstance(images, Tensor) else outputs.cpu()
 
-    def predict(self, images: Any) -> Tensor:
-        """The class with the largest output.
+    def predict(self, images: Any) -> Any:
+        """The class with the largest output; for several labels those above α/2, for numbers the outputs.
 
         Args:
-            images: M × 3 × H × W.
+            images: as in `decision_function`.
 
         Returns:
-            M, int64.
+            M; a tensor, or a numpy array where labels are texts.
         """
-        return self.decision_function(images).argmax(1)
+        outputs = self.decision_function(images)
+        return self._targets.decode(outputs, self.target_scale)
 
     def predict_proba(self, images: Any) -> Tensor:
         """``softmax(f(x)/T)`` with one temperature T, chosen on leave-one-out outputs.
@@ -196,7 +289,7 @@ class LQF(ClassifierMixin, BaseEstimator):
         without its own sample; no validation set is used.  It is found at the first call.
 
         Args:
-            images: M × 3 × H × W.
+            images: as in `decision_function`.
 
         Returns:
             M × C, rows sum to one.
@@ -205,66 +298,102 @@ class LQF(ClassifierMixin, BaseEstimator):
 
     @property
     def temperature_(self) -> float:
-        """T of `predict_proba`, in the unit of the outputs."""
+        """T of `predict_proba`, in the unit of the outputs.
+
+        Raises:
+            ValueError: if the labels are not classes.
+        """
         self._fitted()
         if self._temperature is None:
+            if self._targets.kind not in ("classes", "soft labels"):
+                raise ValueError(
+                    f"the labels are {self._targets.kind}, which have no probabilities that sum to one; use "
+                    "decision_function."
+                )
             outputs = self.leave_one_out().outputs
-            labels = self._optimum_with_data().problem.labels
+            labels = self._targets.numbers(self._labels).to(outputs.device)
             self._temperature = choose_temperature(outputs, labels, self.target_scale)
         return self._temperature
 
     def predictive_covariance(self, images: Any) -> Tensor:
-        """``J(x) A⁻¹ J(x)ᵀ`` with ``A = JᵀJ + μI``: how little the training set says about x.
+        """``J(x) A⁻¹ J(x)ᵀ`` with ``A = JᵀJ + μM``: how little the training set says about x.
 
-        Under independent noise of variance σ² in the targets and the prior ``δ ~ N(0, σ²/μ I)``,
+        Under independent noise of variance σ² in the targets and the prior ``δ ~ N(0, σ²/μ M⁻¹)``,
         σ² times this is the posterior covariance of f(x).
 
         Args:
-            images: M × 3 × H × W, or a pair or Dataset whose labels are not used.
+            images: as in `decision_function`.
 
         Returns:
             M × C × C, symmetric and positive semi-definite, float64.
         """
         optimum = self._optimum_with_data()
-        pictures = self._images_of(images)
+        pictures = self._images(images)
         with full_precision(pictures.device):
-            return optimum.predictive_covariance(pictures)
+            return optimum.covariance(pictures)
 
-    def score(self, test: Any, labels: Any = None) -> float:
-        """Accuracy, between 0 and 1 as in scikit-learn.
+    def score(self, test: Any, labels: Any = None, sample_weight: Any = None) -> float:
+        """Accuracy, between 0 and 1; for labels that are not classes R², as in scikit-learn.
 
         Args:
-            test: a Dataset, a pair (images, labels), or the images.
-            labels: y, M, where ``test`` is the images.
+            test: as ``train`` in `fit`.
+            labels: as in `fit`.
+            sample_weight: weights of the samples, M.
 
         Returns:
             The fraction of right predictions.
         """
         self._fitted()
-        images, marks = read_samples(test if labels is None else (test, labels), self.classes)
-        return (self.predict(images) == marks.to(images.device)).double().mean().item()
+        images, marks = read_samples(test, labels)
+        outputs = self.decision_function(images).cpu().double()
+        wanted = self._targets.encode(marks, len(images))
+        weight = torch.ones(len(images), dtype=torch.float64)
+        if sample_weight is not None:
+            weight = torch.as_tensor(sample_weight, dtype=torch.float64)
+        if self._targets.kind in ("classes", "soft labels"):
+            right = (outputs.argmax(1) == wanted.argmax(1)).double()
+        elif self._targets.kind == "several labels":
+            right = ((outputs > self.target_scale / 2) == (wanted > 0.5)).double().mean(1)
+        else:
+            left = (wanted - outputs).square().sum(1) * weight
+            centre = (wanted * weight[:, None]).sum(0) / weight.sum()
+            return float(1 - left.sum() / ((wanted - centre).square().sum(1) * weight).sum())
+        return float((right * weight).sum() / weight.sum())
 
-    def leave_one_out(self) -> LeaveOneOut:
+    def leave_one_out(self, groups: Any = None) -> LeaveOneOut:
         """Outputs and error (%) of every training sample under the model without it.
+
+        Args:
+            groups: samples that leave together, N; None for those of `fit`, or each by itself.
 
         Returns:
             Residuals, outputs and error; ``exact`` says whether they are exact.
         """
         optimum = self._optimum_with_data()
+        together = optimum.problem.group_positions()
+        if groups is not None:
+            marks = torch.as_tensor(Targets.of(groups, None).numbers(groups))
+            together = [(marks == value).nonzero().squeeze(1) for value in marks.unique()]
         with full_precision(optimum.delta.device):
-            return optimum.leave_one_out()
+            found = optimum.leave_one_out(together)
+        encoded = self._targets.encode(self._labels, len(found.residuals)).to(found.residuals)
+        outputs = self._scale(self._targets) * encoded - found.residuals
+        error = float("nan")
+        if self._targets.kind in ("classes", "soft labels"):
+            error = 100 * float((outputs.argmax(1) != encoded.argmax(1)).double().mean())
+        return LeaveOneOut(outputs, found.residuals, error, found.exact, found.level)
 
     def influence(self, test: Any) -> Tensor:
         """``f(x_t) − f₋ᵢ(x_t)``: what test output t owes to training sample i.
 
         Args:
-            test: images M × 3 × H × W, or a pair or Dataset whose labels are not used.
+            test: as in `decision_function`.
 
         Returns:
             M × N × C.
         """
         optimum = self._optimum_with_data()
-        images = self._images_of(test)
+        images = self._images(test)
         with full_precision(images.device):
             return optimum.influence(images)
 
@@ -272,57 +401,127 @@ class LQF(ClassifierMixin, BaseEstimator):
         """F-SI of every training sample (LQF eq. 9): its mean squared effect on the outputs.
 
         Args:
-            validation: images M × 3 × H × W, or a pair or Dataset whose labels are not used.
+            validation: as in `decision_function`.
 
         Returns:
             N.
         """
         optimum = self._optimum_with_data()
-        images = self._images_of(validation)
+        images = self._images(validation)
         with full_precision(images.device):
             return optimum.informativeness(images)
 
-    def forget(self, indices: Any) -> LQF:
+    def forget(self, indices: Any, *, metric: str = "kept") -> LQF:
         """The model at the optimum without some training samples, at the same μ.
 
+        The metric M was estimated from all training images (never from labels), so what a model keeps of
+        a forgotten image is its share of about 1/N in M.
+
         Args:
-            indices: positions in the training set, each once.
+            indices: a position in the training set, several, a slice, or a mask.
+            metric: ``kept`` leaves M as it is, and the answer is exact at that M; ``without`` estimates M
+                from the remaining images and solves again, so that nothing of the forgotten ones is left.
 
         Returns:
             A new model; this one is untouched.  Its ``certificate_`` states the passes and seconds
             it took beside those of the fit.
+
+        Raises:
+            ValueError: if a position is none, or nothing could be told apart without the samples.
         """
         optimum = self._optimum_with_data()
-        labels = optimum.problem.labels
-        index = checked_index(torch.as_tensor(indices, device=labels.device), len(labels))
-        stay = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
-        stay[index] = False
-        check_classes(labels[stay])
-        with full_precision(labels.device):
-            return self._copy_with(optimum.forget(index))
+        if metric not in ("kept", "without"):
+            raise ValueError(f"metric is {metric!r}; it must be 'kept' or 'without'.")
+        device = optimum.delta.device
+        kept, gone = (part.to(device) for part in positions(indices, len(optimum.problem.target)))
+        labels = taken(self._labels, kept)
+        if self._targets.kind == "classes":
+            Targets.of(self._targets.numbers(labels), None)
+        with full_precision(device):
+            if metric == "kept" or optimum.metric.euclidean:
+                found: Optimum = optimum.forget(kept, gone)
+            else:
+                constants = optimum.metric.epsilon, optimum.metric.head_scale
+                problem = optimum.problem.select(kept)
+                found = fit(replace(problem, mu=optimum.mu), constants=constants)
+        return self._copy_with(found, labels)
 
-    def extend(self, more: Any, labels: Any = None) -> LQF:
-        """The model at the optimum with further training samples, at the same μ.
+    def refit(self, train: Any, labels: Any = None, *, sample_weight: Any = None) -> LQF:
+        """The model of other training samples at this one's network, μ and metric, from nothing.
+
+        What `forget` and `extend` compute without a new fit can be held against it.
 
         Args:
-            more: a Dataset, a pair (images, labels), or the images.
-            labels: y, n, where ``more`` is the images.
+            train: as in `fit`.
+            labels: as in `fit`, of classes that the model knows.
+            sample_weight: as in `fit`.
+
+        Returns:
+            A new model; this one is untouched.
+        """
+        optimum = self._optimum_with_data()
+        images, marks = read_samples(train, labels)
+        encoded = self._targets.encode(marks, len(images))
+        noise, _ = checked_weights(self._targets, marks, len(images), sample_weight, None, None)
+        images = _plain(images, optimum.delta.device, _dtype(self.network_))
+        with full_precision(images.device):
+            trial_run(self.network_, images, self._targets.outputs)
+            target = self._target(
+                self._linearized, images, self._targets, encoded.to(images), self._offset
+            )
+            problem = replace(
+                optimum.problem,
+                images=images,
+                target=target,
+                noise=None if noise is None else noise.to(images),
+                mu=optimum.mu,
+                groups=None,
+            )
+            constants = optimum.metric.epsilon, optimum.metric.head_scale
+            found = fit(problem, optimum.curvature, constants=constants)
+        return self._copy_with(found, marks)
+
+    def extend(self, more: Any, labels: Any = None, *, sample_weight: Any = None) -> LQF:
+        """The model at the optimum with further training samples, at the same μ and metric.
+
+        Args:
+            more: as ``train`` in `fit`.
+            labels: as in `fit`, of classes that the model knows.
+            sample_weight: ω of the new samples.
 
         Returns:
             A new model; this one is untouched.  The new samples come last in its training set.
+
+        Raises:
+            ValueError: if the images have another shape, or a label is of no class that is known.
         """
         optimum = self._optimum_with_data()
-        images, marks = read_samples(more if labels is None else (more, labels), self.classes)
+        images, marks = read_samples(more, labels)
+        encoded = self._targets.encode(marks, len(images))
+        noise, _ = checked_weights(self._targets, marks, len(images), sample_weight, None, None)
         old = optimum.problem
-        images, marks = images.to(old.images), marks.to(old.labels.device)
-        trial_outputs(self.network_, images, self.classes)
+        if images.shape[1:] != tuple(old.images.shape)[1:]:
+            raise ValueError(
+                f"the new images are {tuple(images.shape[1:])} and the training images "
+                f"{tuple(old.images.shape)[1:]}; resize them to the same shape."
+            )
+        images = _plain(images, optimum.delta.device, _dtype(self.network_))
         with full_precision(images.device):
-            count = len(old.labels) + len(marks)
-            if isinstance(optimum, ExactOptimum) and not fits(optimum.rows.plan, images, count):
-                optimum = IterativeOptimum(
-                    old, optimum.mu, optimum.delta.to(images), optimum.certificate
-                )
-            return self._copy_with(optimum.extend(images, marks))
+            trial_run(self.network_, images, self._targets.outputs)
+            target = self._target(
+                self._linearized, images, self._targets, encoded.to(images), self._offset
+            )
+            weights = None if noise is None else noise.to(images)
+            found = optimum.extend(images, target, weights)
+        return self._copy_with(found, joined(self._labels, marks))
+
+    def named_delta(self) -> dict[str, Tensor]:
+        """δ by parameter of `network_`, in its shape."""
+        return self._fitted().layout.split(self.delta_)
+
+    def to_module(self) -> nn.Module:
+        """The fitted model as a module from images to outputs, without the training set."""
+        return FittedModule(self._fitted(), self.delta_, self._offset, self._leaves_f0())
 
     def save(self, path: str | os.PathLike[str], *, training_set: bool = True) -> None:
         """Write the model as safetensors; the file appears whole or not at all.
@@ -331,6 +530,9 @@ class LQF(ClassifierMixin, BaseEstimator):
             path: the file.
             training_set: keep images and labels too, without which a loaded model predicts but
                 cannot answer questions about samples.
+
+        Raises:
+            ValueError: if there is no folder of that name.
         """
         self._fitted()
         write_model(self, path, training_set)
@@ -355,7 +557,7 @@ class LQF(ClassifierMixin, BaseEstimator):
             The fitted model.
 
         Raises:
-            ValueError: if the file is no saved model, or the network is missing or another one.
+            ValueError: if the file is no saved model, damaged, or the network is missing or another one.
         """
         return read_model(cls, path, network, device)
 
@@ -367,42 +569,29 @@ class LQF(ClassifierMixin, BaseEstimator):
         """
         return hasattr(self, "delta_")
 
-    def _show(
-        self,
-        linearized: Linearized,
-        delta: Tensor,
-        mu: float,
-        certificate: Certificate,
-        choice: RidgeChoice | None,
-    ) -> None:
-        self._linearized, self.network_ = linearized, linearized.network
-        self.delta_, self.mu_, self.ridge_choice_ = delta, mu, choice
-        self.certificate_, self.classes_ = certificate, torch.arange(self.classes)
+    @property
+    def classes_(self) -> Any:
+        """The classes, C; numpy."""
+        self._fitted()
+        return self._targets.names
 
-    def _take(self, optimum: Optimum, frozen: list[str]) -> None:
-        self._optimum = optimum
-        self._frozen = frozen
-        self._temperature = None
-        self.exact_ = isinstance(optimum, ExactOptimum)
-        problem, delta = optimum.problem, optimum.delta
-        self._show(problem.linearized, delta, optimum.mu, optimum.certificate, optimum.choice)
+    def _take(self, optimum: Optimum, prepared: Prepared) -> None:
+        self._optimum, self._prepared, self._temperature = optimum, prepared, None
+        self._linearized = optimum.problem.linearized
+        self.network_, self.delta_ = self._linearized.network, optimum.delta
+        self.mu_, self.choice_ = optimum.mu, optimum.choice
+        self.epsilon_, self.head_scale_ = optimum.metric.epsilon, optimum.metric.head_scale
+        self.certificate_, self.exact_ = optimum.certificate, optimum.exact
+        if not optimum.certificate.met:
+            log.warning(
+                "the optimum is not reached: %s; raise max_passes or the ridge", optimum.certificate
+            )
 
-    def _copy_with(self, optimum: Optimum) -> LQF:
+    def _copy_with(self, optimum: Optimum, labels: Any) -> LQF:
         other = type(self)(**self.get_params(deep=False))
-        other._take(optimum, self._frozen)
+        other._offset, other._targets, other._labels = self._offset, self._targets, labels
+        other._take(optimum, self._prepared)
         return other
-
-    def _problem(self, linearized: Linearized, images: Tensor, labels: Tensor) -> Problem:
-        return Problem(
-            linearized,
-            images,
-            labels,
-            self.target_scale,
-            self.classes,
-            self.tolerance,
-            self.max_passes,
-            self.seed,
-        )
 
     def _fitted(self) -> Linearized:
         if not self.__sklearn_is_fitted__():
@@ -419,12 +608,11 @@ class LQF(ClassifierMixin, BaseEstimator):
         return self._optimum
 
     def _images(self, images: Any) -> Tensor:
-        pictures = _plain(read_images(images), self.delta_.device, _dtype(self.network_))
-        trial_outputs(self.network_, pictures, self.classes)
+        pictures = read_images(images_only(images))
+        pictures = _plain(pictures, self.delta_.device, _dtype(self.network_))
+        with full_precision(pictures.device):
+            trial_run(self.network_, pictures, self._targets.outputs)
         return pictures
-
-    def _images_of(self, data: Any) -> Tensor:
-        return self._images(images_only(data))
 
 
 def _dtype(network: nn.Module) -> torch.dtype:

@@ -46,14 +46,14 @@ class AtOnce:
             What the work returns.
 
         Raises:
-            torch.OutOfMemoryError: if a single image is too much.
+            RuntimeError: if a single image is too much.
         """
         while True:
             size = self.size if count is None else max(1, min(self.size, count))
             try:
                 return work(size)
-            except torch.OutOfMemoryError:
-                if size == 1:
+            except RuntimeError as error:
+                if size == 1 or not out_of_memory(error):
                     raise
             # Here, outside the handler, nothing holds the tensors of the failed run any longer.
             self.size = size // 2
@@ -65,6 +65,17 @@ class AtOnce:
             )
             if torch.cuda.is_initialized():
                 torch.cuda.empty_cache()
+
+
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def refuse_out_of_memory(error: Exception) -> None:
+    """Raise an error again if it says that memory ran out."""
+    if isinstance(error, RuntimeError) and out_of_memory(error):
+        raise error
 
 
 def graph_bytes(network: nn.Module, image: Tensor) -> int:

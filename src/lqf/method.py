@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 TRAINED = ("all", "linearized", "head")
 LOSSES = ("cross_entropy", "mse")
 ACTIVATIONS = ("relu", "leaky_relu")
-OPTIMIZERS = ("sgd", "adamw", "lp_ft", "l2_sp", "kfac_sgd", "pcg", "closed_form")
+OPTIMIZERS = ("sgd", "adamw", "lp_ft", "l2_sp", "kfac_sgd", "exact", "euclidean")
 NONLINEAR = ("sgd", "adamw", "lp_ft", "l2_sp")
 POOLINGS = ("average", "covariance")
 
@@ -40,8 +40,8 @@ class Method:
         activation: activation of the pre-trained network.
         optimizer: ``sgd``; for all weights also ``adamw``, ``lp_ft`` (the head alone to its optimum, then
             everything: Kumar et al. 2022) and ``l2_sp`` (decay towards the pre-trained weights: Li et
-            al. 2018); ``kfac_sgd`` (Kronecker-preconditioned), ``pcg`` (preconditioned
-            conjugate gradients) or ``closed_form`` (direct solve, heads only).
+            al. 2018); ``kfac_sgd`` (Kronecker-preconditioned), ``exact`` (the optimum whose prior is the
+            curvature metric) or ``euclidean`` (that of LQF eq. 3).
         pooling: ``average`` or ``covariance`` (matrix square root of the covariance, LQF §4.2).
 
     Raises:
@@ -61,7 +61,7 @@ class Method:
                 raise ImpossibleMethod(
                     f"method key '{field.name}' is {value!r}; allowed are {', '.join(allowed)}."
                 )
-        if self.optimizer in ("pcg", "closed_form") and self.loss != "mse":
+        if self.exact and self.loss != "mse":
             raise ImpossibleMethod(
                 f"method keys 'optimizer' ({self.optimizer}) and 'loss' ({self.loss}) exclude each "
                 "other: a linear solver needs the squared loss; set loss to mse, or optimizer to "
@@ -79,16 +79,17 @@ class Method:
                 "other: only the linearised problem has a constant curvature to precondition or "
                 "invert; set trained to linearized or head, or optimizer to sgd."
             )
-        if self.optimizer == "closed_form" and self.trained != "head":
-            raise ImpossibleMethod(
-                f"method keys 'optimizer' (closed_form) and 'trained' ({self.trained}) exclude "
-                "each other: the closed form is for heads; set trained to head, or optimizer to "
-                "pcg."
-            )
+
+    @property
+    def exact(self) -> bool:
+        """Whether the method is the optimum itself, whose constants leave-one-out chooses."""
+        return self.optimizer in ("exact", "euclidean")
 
     @property
     def training(self) -> str:
         """Key of the config section ``training`` that holds this method's grid."""
+        if self.exact:
+            return "exact"
         return "nonlinear" if (self.trained, self.optimizer) == ("all", "sgd") else self.optimizer
 
 
@@ -98,14 +99,15 @@ METHODS: dict[str, Method] = {
     "nlft_adamw": Method("all", "cross_entropy", "relu", "adamw"),
     "lp_ft": Method("all", "cross_entropy", "relu", "lp_ft"),
     "l2_sp": Method("all", "cross_entropy", "relu", "l2_sp"),
-    "ridge_head": Method("head", "mse", "relu", "closed_form"),
     "mpn_cov": Method("all", "cross_entropy", "relu", "sgd", "covariance"),
     "fc": Method("head", "cross_entropy", "relu", "sgd"),
     "gaf": Method("linearized", "cross_entropy", "relu", "sgd"),
     "lqf_fc": Method("head", "mse", "leaky_relu", "kfac_sgd"),
     "lqf": Method("linearized", "mse", "leaky_relu", "kfac_sgd"),
     "b_lqf": Method("linearized", "mse", "leaky_relu", "kfac_sgd", "covariance"),
-    "lqf_exact": Method("linearized", "mse", "leaky_relu", "pcg"),
+    "lqf_exact": Method("linearized", "mse", "leaky_relu", "exact"),
+    "lqf_euclidean": Method("linearized", "mse", "leaky_relu", "euclidean"),
+    "ridge_head": Method("head", "mse", "relu", "euclidean"),
     # Ablations: lqf with one or two of its three choices put back (all three put back is gaf).
     "lqf_no_mse": Method("linearized", "cross_entropy", "leaky_relu", "kfac_sgd"),
     "lqf_no_kfac": Method("linearized", "mse", "leaky_relu", "sgd"),
@@ -128,6 +130,7 @@ TITLES: dict[str, str] = {
     "lqf": "LQF",
     "b_lqf": "B-LQF",
     "lqf_exact": "LQF (exact)",
+    "lqf_euclidean": "LQF (exact, Euclidean)",
     "lqf_no_mse": "LQF, cross-entropy",
     "lqf_no_kfac": "LQF, SGD",
     "lqf_no_leaky": "LQF, ReLU",

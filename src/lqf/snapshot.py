@@ -26,8 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lqf.ridge import Snapshot
 from lqf.run import replaced
-from lqf.solve import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -153,7 +153,7 @@ def _hash(work: str, numbers: str, tensors: dict[str, Tensor]) -> str:
 
 
 class State:
-    """The newest state of one piece of work (a `lqf.solve.Resume`).
+    """The newest state of one piece of work (a `lqf.ridge.Resume`).
 
     Args:
         path: where it is kept; None keeps nothing.

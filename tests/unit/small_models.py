@@ -30,5 +30,17 @@ def make_data(n=14, seed=0, dtype=torch.float64):
 
 
 def make_model(**options):
-    options = {"ridge": 0.5, "device": "cpu", "tolerance": 1e-12, "max_passes": 400, **options}
-    return LQF(make_network(), C, **options)
+    """Euclidean with f0, so that a dense solve in a few lines is the truth."""
+    given = {"ridge": 0.5, "centred": False, "fold_batch_norm": True, "device": "cpu"}
+    given |= {"tolerance": 1e-12, "max_passes": 400}
+    return LQF(make_network(), C, **{**given, **options})
+
+
+def dense_rows(linearized, images):
+    """J, N × C × P, one image at a time."""
+    rows = []
+    for image in images:
+        outputs = linearized.outputs(image[None])
+        eye = torch.eye(outputs.shape[1]).to(outputs)
+        rows.append(torch.stack([linearized.vjp(image[None], e[None]) for e in eye]))
+    return torch.stack(rows)

@@ -10,9 +10,9 @@ from torch.func import functional_call, jvp
 from torchvision import models
 
 from lqf.estimator import LQF
-from lqf.fitted import exact
-from lqf.linear import Linearized
-from lqf.linear.modes import differentiable
+from lqf.jacobian import Linearized
+from lqf.jacobian.modes import differentiable
+from lqf.optimum import optimum
 
 C, N = 3, 4
 
@@ -40,7 +40,6 @@ NETWORKS = {
     "densenet": (partial(models.DenseNet, 8, (2, 2), 8), 32),
     "shufflenet": (models.shufflenet_v2_x0_5, 32),
 }
-WITHOUT_KRONECKER = {"vit": "self_attention", "convnext": "layer_scale"}
 
 
 def data(size, dtype=torch.float64):
@@ -49,12 +48,18 @@ def data(size, dtype=torch.float64):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_torchvision_networks(name, monkeypatch, caplog):
+def test_torchvision_networks(name, monkeypatch):
     make, size = NETWORKS[name]
     torch.manual_seed(0)
     network = make().double()
     images, labels = data(size)
-    options = {"ridge": 10.0, "device": "cpu", "tolerance": 1e-4, "max_passes": 300}
+    options = {
+        "ridge": 10.0,
+        "device": "cpu",
+        "tolerance": 1e-4,
+        "max_passes": 300,
+        "centred": False,
+    }
     model = LQF(network, C, **options).fit(images, labels)
     assert model.exact_
     assert model.certificate_.residual < 1e-9
@@ -78,16 +83,16 @@ def test_torchvision_networks(name, monkeypatch, caplog):
 
     if model._linearized.layout.size > 50_000:
         return  # the eigenbases of wide layers take seconds
-    monkeypatch.setattr(exact, "MAX_ROWS", 0)
-    with caplog.at_level(logging.INFO):
-        other = LQF(network, C, **options).fit(images, labels)
+    monkeypatch.setattr(optimum, "MAX_ROWS", 0)
+    other = LQF(network, C, **options).fit(images, labels)
     assert not other.exact_
     assert other.certificate_.met
     error = (other.decision_function(images) - model.decision_function(images)).norm()
     assert error < 0.02 * change.norm()
-    if name in WITHOUT_KRONECKER:
-        assert "diagonal block" in caplog.text
-        assert WITHOUT_KRONECKER[name] in caplog.text
+    # The default: the curvature metric, everything chosen by leave-one-out.
+    chosen = LQF(network, C, device="cpu").fit(images, labels)
+    assert chosen.epsilon_ < float("inf")
+    assert chosen.decision_function(images).isfinite().all()
 
 
 def _sizes(model):
@@ -130,7 +135,7 @@ def test_parts_that_only_training_uses_stay(kind, monkeypatch, caplog):
             return (main, self.auxiliary(features)) if self.training else main
 
     if kind == "iterative":
-        monkeypatch.setattr(exact, "MAX_ROWS", 0)
+        monkeypatch.setattr(optimum, "MAX_ROWS", 0)
     torch.manual_seed(0)
     with caplog.at_level(logging.INFO):
         model = LQF(WithAuxiliary().double(), C, ridge=1.0, device="cpu").fit(data(8))
@@ -138,7 +143,7 @@ def test_parts_that_only_training_uses_stay(kind, monkeypatch, caplog):
     assert len(model.delta_) == 4 * 27 + 4 + 4 * C + C
 
 
-def test_a_module_that_is_used_twice_is_right_or_refused(monkeypatch):
+def test_a_module_that_is_used_twice_is_right():
     class Twice(nn.Module):
         def __init__(self):
             super().__init__()
@@ -152,7 +157,7 @@ def test_a_module_that_is_used_twice_is_right_or_refused(monkeypatch):
     torch.manual_seed(0)
     network = Twice().double()
     images, labels = data(8)
-    model = LQF(network, C, ridge=1.0, device="cpu").fit(images, labels)
+    model = LQF(network, C, ridge=1.0, centred=False, device="cpu").fit(images, labels)
     inner = model.network_
     weights = {k: p.detach() for k, p in inner.named_parameters()}
     J = torch.func.jacrev(lambda w: functional_call(inner, w, images))(weights)
@@ -160,9 +165,27 @@ def test_a_module_that_is_used_twice_is_right_or_refused(monkeypatch):
     target = (15.0 * nn.functional.one_hot(labels, C) - inner(images)).detach().reshape(-1)
     delta = J.T @ torch.linalg.solve(J @ J.T + torch.eye(len(J)), target)
     torch.testing.assert_close(model.delta_, delta)
-    monkeypatch.setattr(exact, "MAX_ROWS", 0)
-    with pytest.raises(ValueError, match="'again' runs 2 times"):
-        LQF(network, C, ridge=1.0, device="cpu").fit(images, labels)
+
+
+def test_the_layer_that_makes_the_outputs_is_replaced_and_nothing_cuts_it_off(caplog):
+    torch.manual_seed(0)
+    images, labels = data(48, torch.float32)
+    with caplog.at_level(logging.INFO):
+        model = LQF(models.squeezenet1_1(), device="cpu", ridge=1.0).fit(images, labels)
+    assert "behind the new head" in caplog.text
+    assert (model.decision_function(images) < 0).any()
+
+    class Backwards(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.body = nn.Linear(4, 9), nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.head(self.body(x).mean((2, 3)))
+
+    found = LQF(Backwards(), device="cpu", ridge=1.0).fit(images, labels)
+    assert found.network_.head.out_features == C
+    assert found._prepared.head == "head"
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,10 @@ def test_an_ablation_puts_back_what_its_name_says(name: str) -> None:
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
-        (("linearized", "cross_entropy", "relu", "pcg"), ["'optimizer'", "'loss'"]),
-        (("head", "cross_entropy", "relu", "closed_form"), ["'optimizer'", "'loss'"]),
+        (("linearized", "cross_entropy", "relu", "exact"), ["'optimizer'", "'loss'"]),
+        (("head", "cross_entropy", "relu", "euclidean"), ["'optimizer'", "'loss'"]),
         (("all", "mse", "relu", "kfac_sgd"), ["'trained'", "'optimizer'"]),
-        (("all", "mse", "relu", "pcg"), ["'trained'", "'optimizer'"]),
-        (("linearized", "mse", "relu", "closed_form"), ["closed_form", "'trained'"]),
+        (("all", "mse", "relu", "exact"), ["'trained'", "'optimizer'"]),
         (("everything", "mse", "relu", "sgd"), ["'trained'", "'everything'", "linearized"]),
         (("all", "mse", "relu", "sgd", "max"), ["'pooling'", "'max'", "covariance"]),
     ],

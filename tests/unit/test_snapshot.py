@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from lqf.ridge import Snapshot
 from lqf.snapshot import INTERRUPTED, TERMINATED, State, ending_gently, interval, read, write
-from lqf.solve import Snapshot
 
 STATE = Snapshot(
     {"weight": torch.randn(3, 4), "steps": torch.tensor(2.5), "flags": torch.tensor([True, False])},

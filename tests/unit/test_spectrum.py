@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from lqf.linear import DenseJacobian
+from lqf.jacobian import DenseJacobian
 from lqf.losses import CrossEntropy
 from lqf.spectrum import effective_dimension, gram_eigenvalues, loss_gram
 

@@ -143,7 +143,7 @@ def test_real_images_with_real_weights(tmp_path: Path) -> None:
         training={
             "nonlinear": {**small, "rates": [0.001], "batch_norm": ["frozen"]},
             "sgd": {**small, "rates": [0.01]},
-            "pcg": {"weight_decays": [1.0e-2], "max_passes": 30},
+            "exact": {"max_passes": 30},
         },
         experiments={
             "comparison": {"datasets": ["caltech", "xray"], "methods": ["nlft", "lqf_exact", "fc"]}

@@ -33,7 +33,7 @@ seconds_forget = time.perf_counter() - started
 stay = torch.ones(len(task.labels), dtype=torch.bool)
 stay[task.planted] = False
 started = time.perf_counter()
-refit = LQF(network, classes=5, ridge=model.mu_).fit(task.images[stay], task.labels[stay])
+refit = model.refit(task.images[stay], task.labels[stay])
 seconds_refit = time.perf_counter() - started
 
 

@@ -24,10 +24,11 @@ network, task = make_example()
 model = LQF(network, classes=5).fit(task.images, task.labels)
 loo = model.leave_one_out()
 
-again = LQF(network, classes=5, ridge=model.mu_)
 for i in (0, int(task.planted[0]), 50):
     stay = torch.arange(len(task.labels)) != i
-    outputs = again.fit(task.images[stay], task.labels[stay]).decision_function(task.images[[i]])[0]
+    outputs = model.refit(task.images[stay], task.labels[stay]).decision_function(task.images[[i]])[
+        0
+    ]
     gap = (outputs - loo.outputs[i]).norm() / outputs.norm()
     print(f"image {i}: relative difference to retraining without it {float(gap):.1e}")
 

@@ -112,7 +112,7 @@ display(Markdown("Least informative:"), strip(order[-12:]))
 # ### Forgetting, exactly
 #
 # The model without some images is computed from this one. It is the model that training without them would have found:
-# its outputs agree with those of a new fit at the same μ.
+# its outputs agree with those of a new fit at the same μ and metric.
 
 # %%
 forgotten = order[:5]
@@ -124,9 +124,7 @@ without = model.forget(forgotten)
 seconds_forget = time.perf_counter() - started
 
 started = time.perf_counter()
-retrained = LQF(network, len(data.classes), head="keep", activation=None, ridge=model.mu_).fit(
-    (train[0][stay], train[1][stay])
-)
+retrained = model.refit(train[0][stay], train[1][stay])
 seconds_retrain = time.perf_counter() - started
 
 gap = without.decision_function(test[0]) - retrained.decision_function(test[0])

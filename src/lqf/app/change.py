@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,8 @@ def forget_command(options: argparse.Namespace) -> None:
             "tolerance": new.lqf.certificate_.tolerance,
             "met": new.lqf.certificate_.met,
         },
-        "against_fitting_anew": (
-            None if options.no_refit else difference_to_refit(model, new, places)
-        ),
+        "against_fitting_anew": (None if options.no_refit else difference_to_refit(model, new)),
+        "metric_remembers": (None if options.no_refit else remembered(model, new, places)),
         "what_stays": (
             "The constants that the fit chose with the forgotten images present (μ, and the metric "
             "where it is estimated from images) are kept; solution, images, thumbnails, names and "
@@ -67,8 +67,23 @@ def forget_command(options: argparse.Namespace) -> None:
     )
 
 
-def difference_to_refit(before: PhotoModel, after: PhotoModel, places: list[int]) -> float:
+def difference_to_refit(before: PhotoModel, after: PhotoModel) -> float:
     """Relative difference of the outputs to those of a fit that has not seen the forgotten images.
+
+    Args:
+        before: The model that knew them.
+        after: The model that forgot them.
+
+    Returns:
+        ``‖f − f_refit‖ / ‖f_refit‖`` over all training images of ``before``, at the same constants and metric.
+    """
+    images = before.source.images(before.pixels)
+    fresh = after.lqf.refit(after.source.images(after.pixels), torch.as_tensor(after.labels))
+    return _apart(after.lqf, fresh, images)
+
+
+def remembered(before: PhotoModel, after: PhotoModel, places: list[int]) -> float | None:
+    """What the metric remembers of the forgotten images, as a relative difference of the outputs.
 
     Args:
         before: The model that knew them.
@@ -76,20 +91,18 @@ def difference_to_refit(before: PhotoModel, after: PhotoModel, places: list[int]
         places: Their places among the training files of ``before``.
 
     Returns:
-        ``‖f − f_refit‖ / ‖f_refit‖`` over all training images of ``before``, at the same constants; a
-        metric that is estimated from images is estimated anew.
+        ``‖f − f'‖ / ‖f'‖`` over all training images of ``before``, where f' is solved in a metric that is
+        estimated without them; None where the metric is not estimated from images.
     """
-    images = before.source.images(before.pixels)
-    if hasattr(before.lqf, "epsilon_"):
-        forget: Any = before.lqf.forget
-        fresh = forget(places, metric="without")
-    else:
-        # The network at w0 as it is: head, activations and folding are those of the fit.
-        kept = {"network": before.lqf.network_, "head": "keep", "activation": None}
-        fresh = LQF(**{**before.lqf.get_params(deep=False), **kept, "ridge": before.lqf.mu_})
-        fresh.fit(after.source.images(after.pixels), torch.as_tensor(after.labels))
-    ours, anew = (one.decision_function(images) for one in (after.lqf, fresh))
-    return float((ours - anew).norm() / anew.norm())
+    if math.isinf(before.lqf.epsilon_):
+        return None
+    without = before.lqf.forget(places, metric="without")
+    return _apart(after.lqf, without, before.source.images(before.pixels))
+
+
+def _apart(one: LQF, other: LQF, images: torch.Tensor) -> float:
+    ours, theirs = one.decision_function(images), other.decision_function(images)
+    return float((ours - theirs).norm() / theirs.norm())
 
 
 def extend_command(options: argparse.Namespace) -> None:

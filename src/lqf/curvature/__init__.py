@@ -1,17 +1,16 @@
-"""Curvature at w0: Kronecker factors of the Gauss–Newton matrix, and what they precondition."""
+"""Gradients of single samples, the curvature they give, and the metric it makes."""
 
-from lqf.curvature.coordinates import Coordinates
-from lqf.curvature.eigenvalues import eigenvalue_correction
-from lqf.curvature.factors import KroneckerBlock, KroneckerFactors, Provenance
-from lqf.curvature.kronecker import kronecker_factors
-from lqf.curvature.preconditioner import Preconditioner
+from lqf.curvature.estimate import Curvature, LayerCurvature, estimate
+from lqf.curvature.metric import Metric
+from lqf.curvature.samples import Batch, Gradients, SampleGradients, jacobian
 
 __all__ = [
-    "Coordinates",
-    "KroneckerBlock",
-    "KroneckerFactors",
-    "Preconditioner",
-    "Provenance",
-    "eigenvalue_correction",
-    "kronecker_factors",
+    "Batch",
+    "Curvature",
+    "Gradients",
+    "LayerCurvature",
+    "Metric",
+    "SampleGradients",
+    "estimate",
+    "jacobian",
 ]

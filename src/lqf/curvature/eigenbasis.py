@@ -12,7 +12,6 @@ Three things make them cheap:
 """
 
 import logging
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,43 +20,6 @@ _LOG = logging.getLogger(__name__)
 
 # Factors up to this size are decomposed in float64 whatever their dtype, and are never thin.
 _SMALL = 1024
-
-
-@dataclass(frozen=True)
-class Eigenbasis:
-    """Eigenvalues (clipped at 0) and eigenvectors of the two factors of a block.
-
-    The basis of A may be thin: A has no other eigenvalue than 0 on the vectors that are left out.
-
-    Attributes:
-        a: eigenvalues of A, groups × r with r ≤ d.
-        A: eigenvectors of A, one a column, groups × d × r.
-        b: eigenvalues of B, groups × o.
-        B: eigenvectors of B, groups × o × o.
-    """
-
-    a: Tensor
-    A: Tensor
-    b: Tensor
-    B: Tensor
-
-    @property
-    def thin(self) -> bool:
-        """Whether eigenvectors of eigenvalue 0 of A are left out."""
-        return self.A.shape[1] > self.A.shape[2]
-
-
-def worth_a_root(rows: int, size: int) -> bool:
-    """Return whether a second moment should be kept as its rows.
-
-    Args:
-        rows: number of rows that it is the second moment of.
-        size: number of its columns d.
-
-    Returns:
-        True if it is large and the rows are so few that the thin basis is less work.
-    """
-    return size > _SMALL and 4 * rows <= 3 * size
 
 
 def decompose(factor: Tensor, name: str) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,9 @@ lie in the outermost row (or column) opposite. Correlations of those rows and co
 corners counted twice, are subtracted.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
+
+from lqf.curvature.calls import LayerCall
 
 # Offsets read by a kernel of 3, beside the pixel itself.
 _OFFSETS = (-1, 0, 1)
@@ -19,25 +21,22 @@ _OFFSETS = (-1, 0, 1)
 _SMALLEST = 4
 
 
-def has_shifts(module: nn.Module, inputs: Tensor) -> bool:
+def has_shifts(call: LayerCall) -> bool:
     """Return whether `shifted_moment` can be used for a layer.
 
     Args:
-        module: the layer.
-        inputs: its input.
+        call: the layer's call.
 
     Returns:
         True for a convolution of 3 × 3 with stride 1 and padding 1 whose map is not tiny.
     """
+    geometry = call.geometry
     return (
-        isinstance(module, nn.Conv2d)
-        and module.kernel_size == (3, 3)
-        and module.stride == (1, 1)
-        and module.dilation == (1, 1)
-        and module.padding in ((1, 1), "same")
-        and module.padding_mode == "zeros"
-        and module.groups == 1
-        and min(inputs.shape[2:]) >= _SMALLEST
+        geometry is not None
+        and geometry.kernel == (3, 3)
+        and geometry.stride == geometry.padding == geometry.dilation == (1, 1)
+        and call.groups == 1
+        and min(call.inputs.shape[2:]) >= _SMALLEST
     )
 
 

@@ -26,7 +26,7 @@ _IN_ONE_THREAD = 32767
 
 
 class Feed:
-    """N × 3 × H × W images of a packed array, in the order of ``rows``; a `lqf.linear.Images`.
+    """N × 3 × H × W images of a packed array, in the order of ``rows``; a `lqf.jacobian.Images`.
 
     Without augmentation the middle of each stored image is cut out. `augmented` gives the same images
     with random crops and flips.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ class Fit:
         residual: relative residual of the stationarity condition, where the solver states one.
         network: the trained network, for non-linear methods.
         delta: w − w0, for linear ones.
+        chosen: columns of ``metrics.csv`` that the fit has chosen itself.
     """
 
     outputs: Callable[[Split], Tensor]
@@ -34,3 +36,4 @@ class Fit:
     residual: float | None = None
     network: nn.Module | None = None
     delta: Tensor | None = None
+    chosen: Mapping[str, Any] | None = None

@@ -15,7 +15,8 @@ class Point:
     """One setting of the numbers that a grid varies; None where a solver has no such number.
 
     Args:
-        weight_decay: coupled decay, on w − w0 in linear problems (μ = N · weight_decay).
+        weight_decay: coupled decay, on w − w0 in linear problems (μ = N · weight_decay); 0 where an exact
+            solver chooses it.
         rate: learning rate.
         relative: the rate is in units of 1/λ_max of the preconditioned Hessian.
         batch: samples a step.
@@ -82,7 +83,8 @@ def grid_points(method: Method, training: Mapping[str, Any]) -> list[Point]:
     def choices() -> Iterator[dict[str, Any]]:
         modes = training.get("batch_norm", ["frozen"]) if method.trained == "all" else ["frozen"]
         rates = training.get("rates", [None])
-        for mode, decay, rate in itertools.product(modes, training["weight_decays"], rates):
+        decays = training.get("weight_decays", [0.0])
+        for mode, decay, rate in itertools.product(modes, decays, rates):
             yield {"batch_norm": mode, "weight_decay": decay, "rate": rate}
 
     return [Point(**fixed, **choice) for choice in choices()]

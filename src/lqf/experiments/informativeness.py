@@ -1,14 +1,12 @@
 """Informative samples and what removing them costs (Figure 6, LQF §4.6).
 
-Where the Gram matrix fits, scores and retrained models come from the dual solution, all of it exact
-(`lqf.experiments.informativeness_exact`); where it does not, from the rows of J in some thousand
-coordinates and from conjugate gradients (`lqf.experiments.informativeness_large`).
+Scores and retrained models are those of exact LQF (`lqf.optimum`): exact where the kernel is small, estimated
+and solved again by conjugate gradients where it is not.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +14,23 @@ import torch
 from torch import Tensor
 
 from lqf.checkpoint import Points
-from lqf.experiments.informativeness_exact import ExactModel
-from lqf.experiments.informativeness_large import LargeModel
-from lqf.experiments.problem import LinearProblem
+from lqf.curvature import estimate
+from lqf.experiments.exact_problem import ExactProblem
+from lqf.experiments.grid import grid_points
 from lqf.experiments.rows import Row
 from lqf.experiments.task import Settings, Task, load_task
 from lqf.experiments.train import problem_of
+from lqf.losses import error_rate
 from lqf.method import get
+from lqf.optimum import SmallOptimum
+from lqf.ridge import KernelMaker
 from lqf.run import progress
 
 log = logging.getLogger(__name__)
 
 SCORE_COLUMNS = (  # noqa: SIM905  (reads better as words)
     "index row label class fsi_exact fsi_eq8 fsi_kfac leverage loo_error mu weight_decay n_train "
-    "fsi_compressed scored_by"
+    "fsi_estimated scored_by"
 ).split()
 REMOVAL_COLUMNS = (  # noqa: SIM905
     "removal schedule n_removed n_train test_err mu seed scored_by retrained_by"
@@ -38,7 +39,75 @@ REMOVAL_COLUMNS = (  # noqa: SIM905
 #: Part of the training set that each round of the iterative schedule removes.
 ROUND = 0.05
 
-Model = ExactModel | LargeModel
+
+class Model:
+    """The optimum of a task, and everything that is asked of its samples.
+
+    Args:
+        problem: the exact problem.
+        task: its task; F-SI averages over the validation images, errors are those on test.
+        settings: the job's settings.
+        seed: of everything random.
+    """
+
+    def __init__(self, problem: ExactProblem, task: Task, settings: Settings, seed: int) -> None:
+        self._problem, self._task = problem, task
+        point = grid_points(problem.method, settings["training"]["exact"])[0]
+        self.optimum = problem.optimum(point, seed)
+        self.mu = self.optimum.mu
+        self.scored_by = "fsi_exact" if self.optimum.exact else "fsi_estimated"
+        self.retrained_by = self.optimum.certificate.solver
+        self._val = problem.inputs(task.val)[:]
+
+    def ranking(self) -> Tensor:
+        """F-SI of every training sample, N."""
+        return self.optimum.informativeness(self._val)
+
+    def columns(self, ranking: Tensor) -> dict[str, Tensor]:
+        """What ``scores.csv`` says of every sample, by column, N each."""
+        optimum, labels = self.optimum, self._task.train.labels
+        left_out = optimum.leave_one_out().residuals
+        outputs = optimum.problem.target.double() - left_out
+        found = {
+            self.scored_by: ranking,
+            "leverage": optimum.ridge.leverage().diagonal(dim1=1, dim2=2).mean(1),
+            "loo_error": (outputs.argmax(1) != labels).int(),
+        }
+        if isinstance(optimum, SmallOptimum):
+            found["fsi_eq8"] = optimum.informativeness_eq8(self._val)
+            found["fsi_kfac"] = self._by_kfac(optimum)
+        return found
+
+    def _by_kfac(self, optimum: SmallOptimum) -> Tensor:
+        """``mean_t ‖J_t P J_iᵀ r_i‖²`` with ``P = (F + μ/N)⁻¹/N``: removal to first order, by EKFAC alone."""
+        problem, N = optimum.problem, len(self._task.train)
+        curvature = optimum.curvature or estimate(optimum.samples, problem.images)
+        damping = optimum.mu / N
+        maker = KernelMaker(optimum.samples, curvature, (damping,))
+        residuals = optimum.ridge.residuals
+        total = torch.zeros(N, dtype=torch.float64, device=residuals.device)
+        for part in self._val.split(16):
+            cross = maker.cross(part, problem.images).at(damping) / N
+            effect = torch.einsum("tnc,nc->tn", cross.view(len(cross), *residuals.shape), residuals)
+            total += effect.square().sum(0)
+        return total / len(self._val)
+
+    def _kept(self, kept: Tensor) -> Any:
+        """The optimum of some of the samples, at the same μ and metric."""
+        everything = torch.ones(len(self._task.train), dtype=torch.bool, device=kept.device)
+        everything[kept] = False
+        gone = everything.nonzero().squeeze(1)
+        return self.optimum if not len(gone) else self.optimum.forget(kept, gone)
+
+    def scores(self, kept: Tensor) -> Tensor:
+        """F-SI of the samples in ``kept`` in the model trained on them."""
+        return self._kept(kept.to(self.optimum.delta.device)).informativeness(self._val)
+
+    def error(self, kept: Tensor) -> float:
+        """Test error in % of the model trained on the samples in ``kept``."""
+        found = self._kept(kept.to(self.optimum.delta.device))
+        outputs = self._problem.described(found).outputs(self._task.test)
+        return error_rate(outputs, self._task.test.labels)
 
 
 def informativeness(
@@ -46,9 +115,9 @@ def informativeness(
 ) -> tuple[list[Row], list[Row]]:
     """Score every training sample of the LQF optimum, and remove samples by score.
 
-    F-SI averages over the validation images (labels unused); curves show the test error. The ridge
-    constant is chosen by leave-one-out on the training samples, or on validation where that is too
-    large. Scores that were not computed are empty; ``scored_by`` names the one that orders removal.
+    F-SI averages over the validation images (labels unused); curves show the test error. The constants
+    are chosen by leave-one-out on the training samples. Scores that were not computed are empty;
+    ``scored_by`` names the one that orders removal.
 
     Args:
         dataset: name of the data set.
@@ -66,16 +135,18 @@ def informativeness(
     method = get("lqf_exact")
     task = load_task(data, dataset, settings["train_per_class"], settings)
     problem = problem_of(method, task, weights, settings, seed)
-    if not isinstance(problem, LinearProblem):
-        raise TypeError("informative samples are defined for linear problems.")
+    if not isinstance(problem, ExactProblem):
+        raise TypeError("informative samples are those of an exact optimum.")
     title = f"informativeness {dataset} seed {seed}"
     known = Points(title)
     counts = _removals(task, settings["experiment"]["removals"])
     with progress(1 + 5, title, "part") as bar:
-        model = _model(problem, task, settings, seed, title)
+        model = Model(problem, task, settings, seed)
         scored = known.get("scores")
         if scored is None:
-            scored = {"ranking": model.ranking().tolist(), "rows": _score_rows(model, task)}
+            ranking = model.ranking()
+            rows = _score_rows(model, task, ranking)
+            scored = {"ranking": ranking.tolist(), "rows": rows}
             known.put("scores", scored)
         bar.update()
         curves: list[Row] = []
@@ -84,15 +155,6 @@ def informativeness(
             curves += _curve(model, task, known, ranking, counts, seed, name, schedule)
             bar.update()
     return scored["rows"], curves
-
-
-def _model(problem: LinearProblem, task: Task, settings: Settings, seed: int, title: str) -> Model:
-    """The exact model where its matrices fit in memory, else the approximate one."""
-    refusal = ExactModel.refusal(problem, task)
-    if refusal is None:
-        return ExactModel(problem, task)
-    log.info("%s: samples are scored in fewer coordinates, and retrained by iteration", refusal)
-    return LargeModel(problem, task, settings["training"]["pcg"], seed, title)
 
 
 def _removals(task: Task, asked: list[int]) -> list[int]:
@@ -109,9 +171,9 @@ def _removals(task: Task, asked: list[int]) -> list[int]:
     return [n for n in asked if n < most]
 
 
-def _score_rows(model: Model, task: Task) -> list[Row]:
+def _score_rows(model: Model, task: Task, ranking: Tensor) -> list[Row]:
     columns: dict[str, list[Any]] = {
-        name: values.tolist() for name, values in model.columns().items()
+        name: values.tolist() for name, values in model.columns(ranking).items()
     }
     labels = task.train.labels.tolist()
     return [
@@ -167,7 +229,7 @@ def _curve(
         place = ("error", name, schedule, count)
         found = known.get(place)
         if found is None:
-            found = {"test_err": model.error(f"{name} {schedule}", number, kept)}
+            found = {"test_err": model.error(kept(number))}
             known.put(place, found)
         rows.append(
             {
@@ -190,12 +252,11 @@ def _iterated(model: Model, known: Points, samples: int, last: int, name: str) -
     step = max(1, round(ROUND * samples))
     left = [torch.arange(samples)]
     gone: list[Tensor] = []
-    remaining: Callable[[int], Tensor] = left.__getitem__
     while sum(map(len, gone)) < last and len(left[-1]) > step:
         place = ("round", name, len(gone))
         found = known.get(place)
         if found is None:
-            scores = model.scores(f"{name}, scored again", len(gone), remaining)
+            scores = model.scores(left[-1])
             order = left[-1][scores.argsort(descending=name == "most").cpu()]
             found = {"order": order.tolist()}
             known.put(place, found)

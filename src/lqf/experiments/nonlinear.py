@@ -14,11 +14,11 @@ from torch.optim.lr_scheduler import MultiStepLR
 from lqf.compute import Compute
 from lqf.experiments.step import Gradient, outputs_in
 from lqf.experiments.task import views_of
-from lqf.linear import Images
+from lqf.jacobian import Images
 from lqf.losses import Loss
 from lqf.memory import AtOnce
 from lqf.networks import Classifier, freeze_batch_norm
-from lqf.solve import Diverged, Resume, Snapshot
+from lqf.ridge import Diverged, Resume, Snapshot
 
 #: Called after each epoch with its number (from 1), its mean training loss and a function that
 #: returns the outputs on the training samples (N × C); True stops the training.

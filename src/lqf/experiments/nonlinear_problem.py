@@ -23,7 +23,7 @@ from lqf.experiments.task import Split, Task
 from lqf.losses import CrossEntropy, make_loss
 from lqf.method import Method
 from lqf.networks import Classifier
-from lqf.solve import Diverged, Resume
+from lqf.ridge import Diverged, Resume
 
 
 class NonlinearProblem:

@@ -13,18 +13,19 @@ from typing import cast
 from torch import Tensor, nn
 
 from lqf.checkpoint import Points, state_of
+from lqf.experiments.exact_problem import ExactProblem
 from lqf.experiments.fit import Fit
 from lqf.experiments.grid import Point, grid_points
 from lqf.experiments.nonlinear_problem import NonlinearProblem
-from lqf.experiments.problem import LinearProblem
+from lqf.experiments.problem import LinearProblem, Problem
 from lqf.experiments.rows import Row, describe, fit_columns, fit_grid, point_columns
 from lqf.experiments.task import Settings, Task, load_task
 from lqf.experiments.train import method_of, problem_of
 from lqf.losses import error_rate
 from lqf.method import Method
-from lqf.run import progress
+from lqf.ridge import Diverged, Snapshot
+from lqf.run import device, progress
 from lqf.snapshot import State
-from lqf.solve import Diverged, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +128,7 @@ class _WarmStart:
         value: δ or the network that training goes on from; None before the first solution.
     """
 
-    def __init__(self, problem: NonlinearProblem | LinearProblem, title: str) -> None:
+    def __init__(self, problem: Problem, title: str) -> None:
         self._state = state_of("warm_start", title)
         self.step, self.value = 0, None
         known = self._state.load()
@@ -136,8 +137,8 @@ class _WarmStart:
         self.step = known.numbers["step"]
         if not known.tensors:
             return
-        if isinstance(problem, LinearProblem):
-            self.value = known.tensors["delta"].to(problem.jacobian.base)
+        if not isinstance(problem, NonlinearProblem):
+            self.value = known.tensors["delta"].to(device())
         else:
             self.value = deepcopy(problem.network)
             self.value.load_state_dict(known.tensors)
@@ -187,7 +188,7 @@ def _curvature_of(known: LinearProblem | None, current: LinearProblem) -> Linear
 
 
 def _fit_step(
-    problem: NonlinearProblem | LinearProblem,
+    problem: Problem,
     method: Method,
     task: Task,
     point: Point,
@@ -203,7 +204,7 @@ def _fit_step(
     fit: Fit | None = None
     try:
         resume = _WithStreak(state, stop)
-        if isinstance(problem, LinearProblem):
+        if isinstance(problem, LinearProblem | ExactProblem):
             fit = problem.fit(point, seed, stop, cast("Tensor | None", start), resume)
         else:
             fit = problem.fit(point, seed, stop, cast("nn.Module | None", start), resume)

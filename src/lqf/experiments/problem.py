@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-import math
 from copy import copy, deepcopy
 
 import torch
 from torch import Tensor, nn
 
-from lqf.budget import budget
 from lqf.compute import Compute
-from lqf.curvature import Coordinates, Preconditioner, eigenvalue_correction, kronecker_factors
-from lqf.curvature.probes import ProbeCount
+from lqf.curvature import Curvature, Metric, SampleGradients, estimate, jacobian
+from lqf.experiments.exact_problem import ExactProblem
 from lqf.experiments.fit import DIVERGED, Fit
 from lqf.experiments.grid import Point
-from lqf.experiments.kept_curvature import Curvature, kept_curvature
 from lqf.experiments.nonlinear import COMPUTE, OnEpoch
 from lqf.experiments.nonlinear_problem import NonlinearProblem
 from lqf.experiments.task import Split, Task, views_of
-from lqf.linear import (
+from lqf.jacobian import (
     AugmentedFeatureJacobian,
     AugmentedNetworkJacobian,
     DenseJacobian,
@@ -30,51 +26,31 @@ from lqf.linear import (
     Linearized,
     NetworkJacobian,
     RowSpace,
-    keeping,
 )
-from lqf.losses import SquaredLoss, make_loss
+from lqf.losses import make_loss
 from lqf.memory import AtOnce
 from lqf.method import Method
 from lqf.networks import Classifier, fold_batch_norm
-from lqf.solve import (
+from lqf.ridge import (
     Diverged,
-    KernelPreconditioner,
     Resume,
-    RidgePath,
     Solution,
-    solve_dual_pcg,
-    solve_head,
-    solve_pcg,
     solve_sgd,
     stable_rate,
 )
 
-log = logging.getLogger(__name__)
-
 #: Largest Jacobian that is held in memory; beyond it, every product is a pass of the network.
 DENSE_BYTES = 1_200_000_000
-
-#: Gradients that the Kronecker factors are estimated from: all C a sample where there are few
-#: samples, as few as one random probe a sample where there are many.
-CURVATURE_GRADIENTS = 256
 
 #: Images that the curvature sees at once, at most.
 CURVATURE_BATCH = 64
 
-#: Largest Gram matrix (NC rows) that is decomposed; beyond it the optimum is found by iteration.
-DENSE_ROWS = 4_000
-
-#: Coordinates of J that precondition conjugate gradients, where memory allows; with fewer than
-#: these it is left to the Kronecker factors.
-COORDINATES, FEWEST = 4_096, 256
-
 
 class LinearProblem:
-    """The head of a network, or all parameters of its first-order expansion at w0.
+    """The head of a network, or all parameters of its first-order expansion, trained by a gradient method.
 
     The Jacobian is held in memory where it fits, else it is implicit in the network.  Plain SGD
-    then runs in the row space of J, which changes nothing but its cost, and the exact optimum
-    comes from one decomposition of the Gram matrix instead of conjugate gradients.  The curvature
+    then runs in the row space of J, which changes nothing but its cost.  The curvature
     is that of w0, computed once, with eigenvalue correction (EKFAC: George et al. 2018, whose
     implementation the paper used).
 
@@ -117,20 +93,18 @@ class LinearProblem:
             implicit = NetworkJacobian(linearized, images, self._at_once)
             size = implicit.samples * implicit.outputs * implicit.size * images.dtype.itemsize
             if size <= DENSE_BYTES:
-                self.jacobian = DenseJacobian(linearized.jacobian(images[:]), implicit.base)
+                rows = jacobian(SampleGradients(linearized, images), images)
+                self.jacobian = DenseJacobian(rows, implicit.base)
             else:
                 self.jacobian = implicit
         self._forget_derived()
 
     def _forget_derived(self) -> None:
         """Drop everything computed from the training samples."""
-        self._preconditioners: dict[float, Preconditioner] = {}
-        self._factors: Curvature | None = None
+        self._curvature: Curvature | None = None
         self._lender: LinearProblem | None = None
         self._units: dict[tuple[float | None, float], float] = {}
         self._rows: RowSpace | None = None
-        self._path: RidgePath | None = None
-        self._kernel: tuple[Tensor | None, float] | None = None
         self._others: dict[int, tuple[Split, Jacobian]] = {}
 
     def _inputs(self, split: Split) -> Images:
@@ -162,7 +136,7 @@ class LinearProblem:
         smaller = copy(self)
         smaller._forget_derived()
         smaller._others = self._others
-        smaller._factors, smaller._preconditioners = self._factors, self._preconditioners
+        smaller._curvature = self._curvature
         smaller.train = self.train.take(count)
         if isinstance(self.jacobian, DenseJacobian):
             matrix, base = self.jacobian.matrix[:count], self.jacobian.base[:count]
@@ -176,82 +150,25 @@ class LinearProblem:
 
     def forget_curvature(self) -> None:
         """Compute the curvature anew, from this problem's own samples, when it is next needed."""
-        self._factors, self._preconditioners, self._units = None, {}, {}
+        self._curvature, self._units = None, {}
         self._lender = None
 
     def share_curvature(self, other: LinearProblem) -> None:
         """Use the factors of another problem of the same network; rates stay this one's own."""
         self._lender = other
 
-    def preconditioner(self, damping: float) -> Preconditioner:
-        """The Kronecker-factored preconditioner at w0; the factors are computed once."""
+    def preconditioner(self, damping: float) -> Metric:
+        """The metric ``F + damping·I`` at w0 (LQF §3.2); F is estimated once."""
         if self._lender is not None:
             return self._lender.preconditioner(damping)
-        if damping not in self._preconditioners:
-            if self._factors is None:
-                probes = math.ceil(CURVATURE_GRADIENTS / len(self.train))
-                count: ProbeCount = "all" if probes >= self.jacobian.outputs else probes
-                work = (self.train.rows.tolist(), self.layout.names, count)
-                place = self.jacobian.base.device
-                self._factors = kept_curvature(work, place, lambda: self._curvature(count))
-            factors, correction = self._factors
-            self._preconditioners[damping] = Preconditioner(
-                factors, self.layout, damping, correction
-            )
-        return self._preconditioners[damping]
-
-    def factors(self, damping: float) -> Curvature:
-        """What `preconditioner` is made of: Kronecker factors and corrected eigenvalues.
-
-        Raises:
-            RuntimeError: if the preconditioner was made without them.
-        """
-        self.preconditioner(damping)
-        if self._lender is not None:
-            return self._lender.factors(damping)
-        if self._factors is None:
-            raise RuntimeError("a preconditioner was made without Kronecker factors.")
-        return self._factors
-
-    def kernel_rows(self) -> tuple[Tensor | None, float]:
-        """Rows of J in the coordinates of largest curvature, and what the others hold, a row.
-
-        They cost a forward pass and C backward passes a sample, once; None where memory does not
-        allow enough of them.
-        """
-        if self._kernel is None:
-            base = self.jacobian.base
-            allowed = budget(base.device) // (base.numel() * base.element_size())
-            size = min(COORDINATES, allowed, self.layout.size)
-            if size < min(FEWEST, self.layout.size):
-                log.warning(
-                    "rows of J in %d coordinates for %d samples and %d classes do not fit in memory; "
-                    "conjugate gradients are preconditioned by Kronecker factors alone, and may end "
-                    "far from the optimum on images that are not trained on",
-                    FEWEST,
-                    *base.shape,
-                )
-                self._kernel = None, 0.0
-            else:
-                factors, eigenvalues = self.factors(1.0)
-                few = Coordinates(factors, size, rest="dropped", eigenvalues=eigenvalues)
-                inputs = self._inputs(self.train)
-
-                def rows(batch: int) -> Tensor:
-                    return few.rows(self.network, inputs, batch=batch)
-
-                at_once = AtOnce(min(CURVATURE_BATCH, self._at_once.size), "rows of J")
-                self._kernel = at_once.run(rows, len(inputs)), few.missing / base.shape[1]
-        return self._kernel
-
-    def _curvature(self, probes: ProbeCount) -> Curvature:
-        network, inputs = self.network, self._inputs(self.train)
-        if self._compute.curvature == "fp64":
-            network = deepcopy(network).double()
-        at_once = AtOnce(min(CURVATURE_BATCH, self._at_once.size), "the curvature")
-        names = self.layout.names
-        factors = kronecker_factors(network, inputs, names, probes=probes, batch=at_once)
-        return factors, eigenvalue_correction(network, inputs, factors, batch=at_once)
+        if self._curvature is None:
+            network, inputs = self.network, self._inputs(self.train)
+            if self._compute.curvature == "fp64":
+                network, inputs = deepcopy(network).double(), inputs[:].double()
+            samples = SampleGradients(Linearized(network), inputs)
+            at_once = AtOnce(min(CURVATURE_BATCH, self._at_once.size), "the curvature")
+            self._curvature = estimate(samples, inputs, batch=at_once)
+        return Metric(self._curvature, self.layout, damping)
 
     def rate(self, point: Point) -> float | None:
         """The learning rate of a grid point.
@@ -310,15 +227,6 @@ class LinearProblem:
         start: Tensor | None,
         resume: Resume | None,
     ) -> Solution:
-        if point.augment and self.method.optimizer in ("pcg", "closed_form"):
-            raise ValueError(
-                f"training.{self.method.training}.augment is true, but an exact solution belongs to a "
-                "fixed set of images; set it to false."
-            )
-        if self.method.optimizer == "pcg":
-            return self._optimum(point, start, resume)
-        if self.method.optimizer == "closed_form":
-            return self._closed_form(point.weight_decay)
         rate = self.rate(point)
         if rate is None or point.batch is None or point.epochs is None:
             raise ValueError(f"training.{self.method.training} needs rates, batch and epochs.")
@@ -381,70 +289,8 @@ class LinearProblem:
             Linearized(self.network), self.train.images, views, self._at_once
         )
 
-    def _optimum(self, point: Point, start: Tensor | None, resume: Resume | None) -> Solution:
-        """The ridge solution: from the Gram matrix where it is small, else by iteration.
 
-        Iteration is in the dual, ``δ = Jᵀa``, where no iterate leaves the row space of J.  In the
-        parameters, Kronecker factors bring in directions that no training sample sees: where μ is
-        small, their residual is small, and what they do to other images is not.
-        """
-        jacobian, decay = self.jacobian, point.weight_decay
-        target = self.residual_target()
-        if not isinstance(jacobian, DenseJacobian) or target.numel() > DENSE_ROWS:
-            primal = start is not None or decay == 0
-            rows, missing = (None, 0.0) if primal else self.kernel_rows()
-            with keeping(jacobian, budget(target.device)):
-                if rows is None:
-                    return solve_pcg(
-                        jacobian,
-                        target,
-                        decay,
-                        preconditioner=self.preconditioner(point.damping or decay),
-                        tolerance=point.tolerance,
-                        max_passes=point.max_passes,
-                        start=start,
-                        resume=resume,
-                    )
-                return solve_dual_pcg(
-                    jacobian,
-                    target,
-                    decay,
-                    preconditioner=KernelPreconditioner(rows, len(target) * decay, missing),
-                    tolerance=point.tolerance,
-                    max_passes=point.max_passes,
-                    resume=resume,
-                )
-        if self._path is None:
-            self._path = RidgePath(jacobian.gram(), target)
-        coefficients = self._path.coefficients(len(target) * decay).to(target.dtype)
-        delta = jacobian.pull(coefficients)
-        left = target - jacobian.forward(delta)
-        first = jacobian.pull(target)
-        gap = jacobian.pull(left) - len(target) * decay * delta
-        residual = (gap.norm() / first.norm()).item()
-        loss = 0.5 * left.square().sum().item() / len(target)
-        return Solution(delta, 1.0, residual, residual <= point.tolerance, loss, None, [])
-
-    def residual_target(self) -> Tensor:
-        """``R = αY − f0`` of the training samples, N × C.
-
-        Raises:
-            TypeError: if the loss is not the squared loss.
-        """
-        if not isinstance(self.loss, SquaredLoss):
-            raise TypeError("a residual target belongs to the squared loss; set loss to mse.")
-        base = self.jacobian.base
-        return self.loss.targets(self.train.labels, base.dtype) - base
-
-    def _closed_form(self, weight_decay: float) -> Solution:
-        if not isinstance(self.jacobian, FeatureJacobian):
-            raise TypeError("the closed form is for heads; set trained to head.")
-        features, target = self.jacobian.features, self.residual_target()
-        weight, bias = solve_head(features, target, len(target) * weight_decay)
-        delta = torch.cat([weight.reshape(-1), bias])
-        outputs = self.jacobian.base + self.jacobian.forward(delta)
-        loss = self.loss.value(outputs, self.train.labels).item()
-        return Solution(delta, 1.0, None, True, loss, None, [])
+Problem = NonlinearProblem | LinearProblem | ExactProblem
 
 
 def make_problem(
@@ -454,8 +300,10 @@ def make_problem(
     target_scale: float,
     fold: bool,
     compute: Compute = COMPUTE,
-) -> NonlinearProblem | LinearProblem:
+) -> Problem:
     """The problem a method poses on a task."""
     if method.trained == "all":
         return NonlinearProblem(method, network, task, target_scale, compute)
+    if method.exact:
+        return ExactProblem(method, network, task, target_scale, fold, compute)
     return LinearProblem(method, network, task, target_scale, fold, compute)

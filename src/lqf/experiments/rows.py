@@ -13,13 +13,12 @@ from torch import Tensor
 from lqf.checkpoint import Points
 from lqf.experiments.fit import Fit
 from lqf.experiments.grid import Point
-from lqf.experiments.nonlinear_problem import NonlinearProblem
-from lqf.experiments.problem import LinearProblem
+from lqf.experiments.problem import Problem
 from lqf.experiments.task import Settings, Task
 from lqf.losses import error_rate, make_loss
 from lqf.method import Method
+from lqf.ridge import Diverged
 from lqf.run import device, progress
-from lqf.solve import Diverged
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +47,7 @@ def describe(method_name: str, method: Method, task: Task, settings: Settings, s
     }
 
 
-def point_columns(
-    point: Point, problem: NonlinearProblem | LinearProblem, method: Method, task: Task
-) -> Row:
+def point_columns(point: Point, problem: Problem, method: Method, task: Task) -> Row:
     """The columns of a grid point; ELR = η / ((1 − m) b) (LQF §4.7)."""
     linear = method.trained != "all"
     rate, elr = problem.rate(point), None
@@ -63,7 +60,7 @@ def point_columns(
         "batch": point.batch,
         "elr": elr,
         "weight_decay": point.weight_decay,
-        "mu": len(task.train) * point.weight_decay if linear else None,
+        "mu": len(task.train) * point.weight_decay if linear and point.weight_decay else None,
         "batch_norm": point.batch_norm,
     }
 
@@ -95,7 +92,7 @@ def fit_columns(fit: Fit, task: Task) -> tuple[Row, Tensor]:
 def fit_grid(
     name: str,
     method: Method,
-    problem: NonlinearProblem | LinearProblem,
+    problem: Problem,
     task: Task,
     points: Iterable[Point],
     settings: Settings,
@@ -139,7 +136,7 @@ def fit_grid(
             try:
                 fit = problem.fit(point, seed, resume=state)
                 measured, outputs = fit_columns(fit, task)
-                row |= measured
+                row |= measured | dict(fit.chosen or {})
                 fits[number] = fit
                 losses[number] = loss.value(outputs, task.val.labels).item()
             except Diverged as error:

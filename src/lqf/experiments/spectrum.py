@@ -3,13 +3,13 @@
 The matrices are G = (1/N) Σ JᵀHJ on a fixed subset of the training images, in evaluation mode with
 batch norm folded: that of the squared loss (H = I), and that of the cross-entropy that is trained,
 which is the Hessian that the paper speaks of, up to the curvature of the network itself.  Their
-non-zero eigenvalues are those of Gram matrices of the samples, computed densely from a Jacobian that
-is held or, where it is too large, made again block by block.
+non-zero eigenvalues are those of Gram matrices of the samples, formed layer by layer.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import torch
@@ -17,23 +17,23 @@ from torch import Tensor, nn
 
 from lqf.budget import budget, gigabytes
 from lqf.checkpoint import Points
-from lqf.experiments import problem as problems
+from lqf.curvature import SampleGradients
 from lqf.experiments.grid import grid_points
 from lqf.experiments.nonlinear_problem import NonlinearProblem
 from lqf.experiments.rows import Row, fit_grid
 from lqf.experiments.task import Settings, load_task
 from lqf.experiments.train import problem_of
-from lqf.linear import DenseJacobian, Linearized, block_samples, tangent_kernel
+from lqf.jacobian import Linearized
 from lqf.losses import CrossEntropy
 from lqf.method import get
 from lqf.networks import fold_batch_norm
-from lqf.run import progress
+from lqf.ridge import KernelMaker
 from lqf.spectrum import effective_dimension, gram_eigenvalues, loss_gram
 
 log = logging.getLogger(__name__)
 
 COLUMNS = (  # noqa: SIM905  (reads better as words)
-    "dataset seed phase matrix index eigenvalue n_samples ridge effective_dimension test_err gram"
+    "dataset seed phase matrix index eigenvalue n_samples ridge effective_dimension test_err"
 ).split()
 
 
@@ -96,7 +96,6 @@ def spectrum(dataset: str, seed: int, data: Path, weights: Path, settings: Setti
                     "ridge": ridge,
                     "effective_dimension": dimension,
                     "test_err": rows[selected[0]]["test_err"] if phase == "end" else None,
-                    "gram": found["gram"],
                 }
                 for index, value in enumerate(values)
             ]
@@ -123,36 +122,21 @@ def _refuse_large(rows: int, classes: int, place: torch.device) -> None:
 def _known_eigenvalues(
     known: Points, phase: str, network: nn.Module, images: Tensor
 ) -> dict[str, Row]:
-    """Matrix -> its eigenvalues and how the Gram matrix was computed; from before an interruption."""
+    """Matrix -> its eigenvalues, from before an interruption if they were found."""
     found: dict[str, Row] | None = known.get(phase)
     if found is None:
-        gram, outputs, way = _gram(network, images, phase)
+        gram, outputs = _gram(network, images)
         weighted = loss_gram(gram, CrossEntropy().hessian_root(outputs.double()))
         found = {
-            matrix: {"values": gram_eigenvalues(one, len(images)).tolist(), "gram": way}
+            matrix: {"values": gram_eigenvalues(one, len(images)).tolist()}
             for matrix, one in (("squared", gram), ("cross_entropy", weighted))
         }
         known.put(phase, found)
     return found
 
 
-def _gram(network: nn.Module, images: Tensor, phase: str) -> tuple[Tensor, Tensor, str]:
-    """JJᵀ, the outputs (N × C), and how it was computed."""
+def _gram(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """JJᵀ and the outputs, N × C."""
     linearized = Linearized(fold_batch_norm(network))
-    base = linearized.outputs(images)
-    needed = base.numel() * linearized.layout.size * base.element_size()
-    if needed <= min(problems.DENSE_BYTES, budget(images.device)):
-        return DenseJacobian(linearized.jacobian(images), base).gram(), base, "held"
-    memory = budget(images.device)
-    size = block_samples(linearized, base.shape[1], base, memory)
-    way = "blocks" if size else "columns"
-    log.info(
-        "the Jacobian of %d samples would take %s, of %s: its Gram matrix is computed by %s",
-        len(images),
-        gigabytes(needed),
-        gigabytes(memory),
-        f"blocks of {size} samples" if size else "columns",
-    )
-    with progress(len(images), f"Gram matrix, {phase}", "sample") as bar:
-        gram = tangent_kernel(linearized, images, memory=memory, progress=bar.update)
-    return gram, base, way
+    maker = KernelMaker(SampleGradients(linearized, images), None, (math.inf,))
+    return maker.gram(images).at(math.inf), linearized.outputs(images)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lqf.compute import Compute
-from lqf.linear import Images
+from lqf.jacobian import Images
 from lqf.losses import Loss
 from lqf.memory import AtOnce
 from lqf.networks import BatchNorm

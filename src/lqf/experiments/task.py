@@ -17,7 +17,7 @@ from lqf import backbones
 from lqf.compute import Compute
 from lqf.data.feed import Feed
 from lqf.data.packed import PackedDataset
-from lqf.linear import Images
+from lqf.jacobian import Images
 from lqf.method import Method
 from lqf.networks import Classifier, CovariancePooling, build, recalibrate_batch_norm
 from lqf.run import device

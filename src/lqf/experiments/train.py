@@ -6,8 +6,7 @@ from pathlib import Path
 
 from lqf.compute import Compute
 from lqf.experiments.grid import Point, grid_points
-from lqf.experiments.nonlinear_problem import NonlinearProblem
-from lqf.experiments.problem import LinearProblem, make_problem
+from lqf.experiments.problem import Problem, make_problem
 from lqf.experiments.rows import Row, fit_grid
 from lqf.experiments.task import Settings, Task, build_network, load_task, with_validation
 from lqf.method import Method, get
@@ -18,9 +17,7 @@ def method_of(name: str, settings: Settings) -> Method:
     return Method(**settings["method"]) if "method" in settings else get(name)
 
 
-def problem_of(
-    method: Method, task: Task, weights: Path, settings: Settings, seed: int
-) -> NonlinearProblem | LinearProblem:
+def problem_of(method: Method, task: Task, weights: Path, settings: Settings, seed: int) -> Problem:
     """The method's problem on the task, from the pre-trained weights and a head drawn from seed."""
     network = build_network(method, weights, task.classes, task.train.images, settings, seed)
     fold = settings["backbone"]["fold_batch_norm"]

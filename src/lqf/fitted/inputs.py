@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import operator
+import logging
 import os
 import tempfile
 from collections.abc import Sized
@@ -11,52 +11,45 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+#: Pixels of normalised images do not get there.
+UNUSUAL = 30.0
 
 # Images of a data set beyond this many bytes are kept in a memory-mapped temporary file.
 IN_MEMORY = 2**32
 
 
-def read_samples(data: Any, classes: int) -> tuple[Tensor, Tensor]:
-    """Images and labels of a data set.
+def read_samples(data: Any, labels: Any = None) -> tuple[Tensor, Any]:
+    """Images and labels of a training or test set.
 
     Args:
-        data: a pair (images N × 3 × H × W, labels N), or a Dataset of (image, label).
-        classes: C.
+        data: images N × 3 × H × W, a pair (images, labels), a Dataset of (image, label), or a DataLoader
+            of batches of them.
+        labels: where ``data`` is the images.
 
     Returns:
-        Images (floating point) and labels (int64).
+        Images (floating point), and the labels as they were given.
 
     Raises:
-        ValueError: if shapes, types or labels are not those of a classification task.
+        ValueError: if they are not images, or there are no labels.
     """
+    if labels is not None:
+        return read_images(data), labels
     if isinstance(data, tuple | list) and len(data) == 2:
-        images, labels = data
-    elif isinstance(data, Dataset) and isinstance(data, Sized):
-        images, labels = _stacked(data)
-    else:
-        raise ValueError(
-            f"the data is a {type(data).__name__}; give a pair (images N × 3 × H × W, labels N) or "
-            "a torch Dataset with a length."
-        )
-    pictures = read_images(images)
-    marks = _tensor(labels)
-    if marks.shape != (len(pictures),):
-        raise ValueError(
-            f"labels has shape {tuple(marks.shape)} for {len(pictures)} images; one label an image "
-            f"is needed, shape ({len(pictures)},)."
-        )
-    if marks.dtype.is_floating_point or marks.dtype is torch.bool or marks.dtype.is_complex:
-        raise ValueError(f"labels are {marks.dtype}; integers 0 to {classes - 1} are needed.")
-    marks = marks.to(torch.int64)
-    outside = marks[(marks < 0) | (marks >= classes)]
-    if len(outside):
-        raise ValueError(
-            f"labels contains {outside[0].item()}; with classes={classes} the labels must be 0 to "
-            f"{classes - 1}."
-        )
-    return pictures, marks
+        return read_images(data[0]), data[1]
+    if isinstance(data, DataLoader):
+        return _batches(data)
+    if isinstance(data, Dataset) and isinstance(data, Sized):
+        images, found = _stacked(data)
+        return read_images(images), found
+    raise ValueError(
+        f"the data is a {type(data).__name__} without labels; give images and labels, a pair of them, a torch "
+        "Dataset with a length, or a DataLoader."
+    )
 
 
 def images_only(data: Any) -> Any:
@@ -70,6 +63,8 @@ def images_only(data: Any) -> Any:
     """
     if isinstance(data, tuple | list) and len(data) == 2:
         return data[0]
+    if isinstance(data, DataLoader):
+        return _batches(data)[0]
     if isinstance(data, Dataset) and isinstance(data, Sized):
         return _stacked(data)[0]
     return data
@@ -103,52 +98,13 @@ def read_images(images: Any) -> Tensor:
             f"image {int(bad.nonzero()[0])} contains NaN or infinite values ({int(bad.sum())} "
             "images do); remove or repair them."
         )
+    if (largest := max(float(part.max()) for part in pictures.split(256))) > UNUSUAL:
+        log.warning(
+            "images reach %.4g; networks are pre-trained on values of a few units: divide 0 … 255 by 255, "
+            "then normalise as the network was pre-trained",
+            largest,
+        )
     return pictures
-
-
-def check_classes(labels: Tensor) -> None:
-    """Refuse a training set from which nothing can be told apart.
-
-    Args:
-        labels: y, N.
-
-    Raises:
-        ValueError: if fewer than two classes occur.
-    """
-    present = labels.unique()
-    if len(present) < 2:
-        raise ValueError(
-            f"the training labels contain only class {present[0].item()}; at least two classes "
-            "are needed."
-        )
-
-
-def trial_outputs(network: nn.Module, images: Tensor, classes: int) -> None:
-    """Refuse images that the network cannot take, or outputs that are not C numbers.
-
-    Args:
-        network: the network, in evaluation mode.
-        images: N × channels × H × W.
-        classes: C.
-
-    Raises:
-        ValueError: if the network fails on one image, or its output has another shape.
-    """
-    try:
-        with torch.no_grad():
-            outputs = network(images[:1])
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ValueError(
-            f"{type(network).__name__} cannot take images of shape {tuple(images.shape[1:])}: "
-            f"{reason}"
-        ) from error
-    shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    if shape != (1, classes):
-        raise ValueError(
-            f"{type(network).__name__} gives {shape} for one image; (1, {classes}) is needed: use "
-            "head='random', or change classes."
-        )
 
 
 def check_independence(network: nn.Module, images: Tensor) -> None:
@@ -186,13 +142,32 @@ def _tensor(values: Any) -> Tensor:
         ) from error
     if tensor is None:
         raise ValueError(
-            f"{str(array.ravel()[0])!r} was given where a number is needed; turn names of classes "
-            "into numbers 0 to C - 1, as sklearn.preprocessing.LabelEncoder does."
+            f"{str(array.ravel()[0])!r} was given where a number is needed: images are N × 3 × H × W."
         )
     return tensor
 
 
-def _stacked(data: Dataset[Any]) -> tuple[Tensor, Tensor]:
+def _batches(loader: DataLoader[Any]) -> tuple[Tensor, Any]:
+    """Images and labels of all batches.
+
+    Raises:
+        ValueError: if there are none, or a batch is no pair.
+    """
+    images: list[Tensor] = []
+    labels: list[np.ndarray] = []
+    for batch in tqdm(loader, desc="read", disable=None, leave=False):
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise ValueError(
+                f"a batch of the DataLoader is a {type(batch).__name__}; pairs (images, labels) are needed."
+            )
+        images.append(read_images(batch[0]).cpu())
+        labels.append(np.asarray(batch[1]))
+    if not images:
+        raise ValueError("the DataLoader is empty; at least one image is needed.")
+    return torch.cat(images), np.concatenate(labels)
+
+
+def _stacked(data: Dataset[Any]) -> tuple[Tensor, list[Any]]:
     """Images and labels of a data set, read once, one item at a time.
 
     Returns:
@@ -205,9 +180,16 @@ def _stacked(data: Dataset[Any]) -> tuple[Tensor, Tensor]:
     if not count:
         raise ValueError("the data set is empty; at least one image is needed.")
     images: Tensor | None = None
-    labels: list[int] = []
+    labels: list[Any] = []
     for i in tqdm(range(count), desc="read", disable=None, leave=False):
-        image, label = _pair(data[i], i)
+        item = data[i]
+        if not isinstance(item, tuple | list) or len(item) != 2:
+            raise ValueError(
+                f"item {i} of the data set is a {type(item).__name__}; a pair (image, label) is needed."
+            )
+        image = _tensor(item[0])
+        if not image.dtype.is_floating_point:
+            raise ValueError(_not_floating(image.dtype))
         if images is None:
             images = _room(count, image)
         if image.shape != images.shape[1:]:
@@ -216,23 +198,9 @@ def _stacked(data: Dataset[Any]) -> tuple[Tensor, Tensor]:
                 "resize them to one shape in the data set's transform."
             )
         images[i] = image
-        labels.append(label)
-    return images, torch.tensor(labels)  # type: ignore[return-value]
-
-
-def _pair(item: Any, i: int) -> tuple[Tensor, int]:
-    if not isinstance(item, tuple | list) or len(item) != 2:
-        raise ValueError(
-            f"item {i} of the data set is a {type(item).__name__}; a pair (image, label) is needed."
-        )
-    try:
-        label = operator.index(item[1])
-    except TypeError as error:
-        raise ValueError(f"the label of item {i} is {item[1]!r}; an integer is needed.") from error
-    image = _tensor(item[0])
-    if not image.dtype.is_floating_point:
-        raise ValueError(_not_floating(image.dtype))
-    return image, label
+        label = item[1]
+        labels.append(label.tolist() if isinstance(label, Tensor | np.ndarray) else label)
+    return images, labels  # type: ignore[return-value]
 
 
 def _room(count: int, image: Tensor) -> Tensor:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lqf.curvature import Curvature, LayerCurvature, Metric, SampleGradients
 from lqf.fitted import stored
-from lqf.fitted.exact import ExactOptimum
-from lqf.fitted.iterative import IterativeOptimum
-from lqf.fitted.optimum import Certificate, Optimum
-from lqf.fitted.options import choose_device
-from lqf.fitted.start import start_network
-from lqf.influence import DualRidge
-from lqf.linear import Linearized
-from lqf.solve import RidgeChoice
+from lqf.fitted.labels import taken
+from lqf.fitted.options import check_options, choose_device
+from lqf.fitted.prepare import restored
+from lqf.fitted.targets import Targets
+from lqf.fitted.watch import first_line
+from lqf.jacobian import Linearized
+from lqf.optimum import Certificate, Choice, LargeOptimum, Optimum, Problem, SmallOptimum
+from lqf.ridge import DenseRidge
 
 if TYPE_CHECKING:
     from lqf.estimator import LQF
@@ -34,30 +37,75 @@ def write_model(model: LQF, path: str | os.PathLike[str], training_set: bool) ->
         path: the file.
         training_set: keep images and labels too.
     """
-    tensors = {f"network/{k}": v for k, v in model.network_.state_dict().items()}
-    tensors["delta"] = model.delta_
+    network = model.network_
+    tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
+    # Buffers that a state dict leaves out are state all the same.
+    tensors |= {f"network/{k}": v for k, v in network.named_buffers()}
+    tensors["delta"], tensors["offset"] = model.delta_, model._offset
     optimum = model._optimum if training_set else None
     if optimum is not None:
-        tensors["images"], tensors["labels"] = optimum.problem.images, optimum.problem.labels
-    elif model._optimum is not None:
+        tensors |= _of_optimum(optimum)
+    elif model._optimum is not None and model._targets.kind in ("classes", "soft labels"):
         model.temperature_  # noqa: B018  (it could not be found without the training set)
-    if isinstance(optimum, ExactOptimum):
-        tensors["gram"], tensors["base"] = optimum.solution.gram, optimum.base
-    choice = model.ridge_choice_
-    if choice is not None:
-        tensors["mus"], tensors["scores"] = choice.mus, choice.scores
+    if model.choice_ is not None:
+        tensors["choice"] = model.choice_.table
+    prepared, targets = model._prepared, model._targets
+    labels = None
+    if optimum is not None:
+        labels = taken(model._labels, torch.arange(len(model._labels))).tolist()
     about = {
-        "options": {k: v for k, v in model.get_params(deep=False).items() if k not in _UNSAVED},
+        "options": check_options(
+            {k: v for k, v in model.get_params(deep=False).items() if k not in _UNSAVED}
+        ),
         "network": model.network if isinstance(model.network, str) else None,
-        "frozen": model._frozen,
+        "head": prepared.head,
+        "dropped": prepared.dropped,
+        "frozen": prepared.frozen,
+        "folded": prepared.folded,
         "trained": model._linearized.layout.names,
+        "kind": targets.kind,
+        "names": targets.names.tolist(),
+        "labels": labels,
         "mu": model.mu_,
-        "at_edge": None if choice is None else choice.at_edge,
+        "epsilon": None if math.isinf(model.epsilon_) else model.epsilon_,
+        "head_scale": model.head_scale_,
+        "choice": None
+        if model.choice_ is None
+        else {"unit": model.choice_.unit, "at_edge": model.choice_.at_edge},
         "temperature": model._temperature,
         "exact": model.exact_,
         "certificate": asdict(model.certificate_),
+        "metric": None if optimum is None else optimum.problem.metric,
+        "layers": {}
+        if optimum is None or optimum.curvature is None
+        else {w: [block.names, block.rest] for w, block in optimum.curvature.layers.items()},
     }
     stored.write(path, tensors, about)
+
+
+def _of_optimum(optimum: Optimum) -> dict[str, Tensor]:
+    """Everything that answers about samples are computed from."""
+    problem = optimum.problem
+    found = {
+        "images": problem.images[:],
+        "target": problem.target,
+        "coefficients": optimum.coefficients,
+    }
+    if problem.noise is not None:
+        found["noise"] = problem.noise
+    if problem.groups is not None:
+        found["groups"] = problem.groups
+    if isinstance(optimum, SmallOptimum):
+        found["gram"] = optimum.ridge.gram
+    if optimum.curvature is not None:
+        for weight, block in optimum.curvature.layers.items():
+            found[f"curvature.A/{weight}"] = block.A
+            found[f"curvature.values/{weight}"] = block.values
+            if block.B is not None:
+                found[f"curvature.B/{weight}"] = block.B
+        for name, values in optimum.curvature.diagonal.items():
+            found[f"curvature.diagonal/{name}"] = values
+    return found
 
 
 def read_model(
@@ -88,33 +136,70 @@ def read_model(
         )
     model = kind(network or about["network"], device=device, **about["options"])
     at = choose_device(device)
+    names = np.asarray(about["names"])
     options = model.get_params(deep=False)
-    start, frozen = start_network(model.network, options, pretrained=False, frozen=about["frozen"])
+    try:
+        prepared = restored(model.network, options, len(names), about)
+    except (RuntimeError, AttributeError) as error:
+        raise ValueError(stored.other_network(path, first_line(error))) from error
     weights = (v for k, v in tensors.items() if k.startswith("network/"))
-    start = start.to(next(v.dtype for v in weights if v.is_floating_point()))
+    start = prepared.network.to(next(v.dtype for v in weights if v.is_floating_point()))
     stored.restore_weights(start, tensors, path)
     tensors = {k: v.to(at) for k, v in tensors.items()}
-    certificate, choice = Certificate(**about["certificate"]), None
-    if "mus" in tensors:
-        curve = (tensors["mus"].cpu(), tensors["scores"].cpu())
-        choice = RidgeChoice(about["mu"], *curve, about["at_edge"])
+    model._targets, model._offset = Targets(about["kind"], names), tensors["offset"]
+    model._labels = None if about["labels"] is None else np.asarray(about["labels"])
     linearized = Linearized(start.to(at), about["trained"])
-    model._show(linearized, tensors["delta"], about["mu"], certificate, choice)
-    model.exact_, model._frozen = about["exact"], frozen
+    certificate, choice = Certificate(**about["certificate"]), None
+    epsilon = math.inf if about["epsilon"] is None else about["epsilon"]
+    if about["choice"] is not None:
+        edges = tuple(about["choice"]["at_edge"])
+        constants = (about["mu"], epsilon, about["head_scale"])
+        choice = Choice(*constants, tensors["choice"].cpu(), about["choice"]["unit"], edges)
+    model._optimum, model._prepared = None, prepared
+    model._linearized, model.network_, model.delta_ = linearized, start, tensors["delta"]
+    model.mu_, model.epsilon_, model.head_scale_ = about["mu"], epsilon, about["head_scale"]
+    model.choice_, model.certificate_, model.exact_ = choice, certificate, about["exact"]
     model._temperature = about["temperature"]
-    model._optimum = _optimum(model, tensors)
+    if "images" in tensors:
+        model._optimum = _optimum(model, tensors, about)
     return model
 
 
-def _optimum(model: LQF, tensors: dict[str, Tensor]) -> Optimum | None:
-    if "images" not in tensors:
-        return None
-    problem = model._problem(model._linearized, tensors["images"], tensors["labels"])
-    certificate, choice = model.certificate_, model.ridge_choice_
-    if "gram" not in tensors:
-        return IterativeOptimum(problem, model.mu_, model.delta_, certificate, choice=choice)
-    target = problem.residual_target(tensors["base"].double())
-    solution = DualRidge(tensors["gram"], target, model.mu_)
-    return ExactOptimum(
-        problem, solution, tensors["base"], model.delta_, certificate, choice=choice
+def _optimum(model: LQF, tensors: dict[str, Tensor], about: dict[str, Any]) -> Optimum:
+    options = check_options(model.get_params(deep=False))
+    problem = Problem(
+        model._linearized,
+        tensors["images"],
+        tensors["target"],
+        tensors.get("noise"),
+        model._prepared.head_names,
+        about["metric"],
+        model.mu_,
+        tensors.get("groups"),
+        options["tolerance"],
+        options["max_passes"],
+        options["seed"],
     )
+    curvature: Curvature | None = None
+    if not math.isinf(model.epsilon_):
+        layers = {
+            weight: LayerCurvature(
+                tuple(names),
+                tensors[f"curvature.A/{weight}"],
+                tensors.get(f"curvature.B/{weight}"),
+                tensors[f"curvature.values/{weight}"],
+                rest,
+            )
+            for weight, (names, rest) in about["layers"].items()
+        }
+        prefix = "curvature.diagonal/"
+        diagonal = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        curvature = Curvature(layers, diagonal, 0.0)
+    layout, head = model._linearized.layout, model._prepared.head_names
+    metric = Metric(curvature, layout, model.epsilon_, head, model.head_scale_)
+    samples = SampleGradients(model._linearized, tensors["images"])
+    known = model.delta_, model.certificate_, model.choice_
+    if "gram" in tensors:
+        ridge = DenseRidge(tensors["gram"], tensors["target"], model.mu_, tensors.get("noise"))
+        return SmallOptimum(problem, samples, metric, ridge, *known)
+    return LargeOptimum(problem, samples, metric, tensors["coefficients"], model.mu_, *known)

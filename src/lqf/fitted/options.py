@@ -3,40 +3,71 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from numbers import Integral, Real
 from typing import Any
 
 import torch
 
 
-def check_options(options: dict[str, Any]) -> None:
+def _number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _one_of(*allowed: Any) -> Callable[[Any], bool]:
+    return lambda value: any(type(value) is type(one) and value == one for one in allowed)
+
+
+# What is allowed, by option: a test and its words.
+_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "classes": (lambda v: v is None or (_whole(v) and v >= 1), "an integer above 0, or None"),
+    "head": (_one_of("random", "keep"), "'random' or 'keep'"),
+    "activation": (_one_of("relu", "leaky_relu", None), "'relu', 'leaky_relu' or None"),
+    "slope": (lambda v: _number(v) and v > 0, "a finite positive number"),
+    "pooling": (_one_of("average", "covariance"), "'average' or 'covariance'"),
+    "trained": (
+        lambda v: v in ("all", "head") or (_whole(v) and v >= 1),
+        "'all', 'head', or how many of the last stages",
+    ),
+    "target_scale": (lambda v: _number(v) and v > 0, "a finite positive number"),
+    "metric": (_one_of("curvature", "euclidean", None), "'curvature', 'euclidean' or None"),
+    "ridge": (lambda v: v == "loo" or (_number(v) and v > 0), "'loo' or a finite mu > 0"),
+    "centred": (_one_of(True, False, None), "True, False or None"),
+    "class_weight": (_one_of("balanced", None), "'balanced' or None"),
+    "tolerance": (lambda v: _number(v) and 0 < v < 1, "a number between 0 and 1"),
+    "max_passes": (lambda v: _number(v) and v >= 3, "a number of at least 3"),
+    "fold_batch_norm": (_one_of(True, False, None), "True, False or None"),
+    "seed": (_whole, "an integer"),
+}
+
+
+def check_options(options: dict[str, Any]) -> dict[str, Any]:
     """Refuse options outside their range.
 
     Args:
         options: the estimator's parameters, by name.
 
+    Returns:
+        The same with numpy's numbers as Python's.
+
     Raises:
         ValueError: if one cannot be used; names it, its value, and what is allowed.
     """
-    classes, ridge = options["classes"], options["ridge"]
-    if not isinstance(classes, int) or isinstance(classes, bool) or classes < 2:
-        raise ValueError(f"classes is {classes!r}; it must be an integer of at least 2.")
-    for name in ("target_scale", "slope"):
-        if not (_is_number(options[name]) and 0 < options[name] < math.inf):
-            raise ValueError(f"{name} is {options[name]!r}; it must be a finite positive number.")
-    named = isinstance(ridge, str) and ridge in ("loo", "gcv")
-    if not named and not (_is_number(ridge) and 0 < ridge < math.inf):
-        raise ValueError(f"ridge is {ridge!r}; it must be 'loo', 'gcv' or a finite mu > 0.")
-    tolerance, passes = options["tolerance"], options["max_passes"]
-    if not (_is_number(tolerance) and 0 < tolerance < 1):
-        raise ValueError(f"tolerance is {tolerance!r}; it must be between 0 and 1.")
-    if not (_is_number(passes) and passes >= 3):
-        raise ValueError(f"max_passes is {passes!r}; it must be at least 3.")
-    if not (_is_number(options["seed"]) and isinstance(options["seed"], int)):
-        raise ValueError(f"seed is {options['seed']!r}; it must be an integer.")
-    if options["fold_batch_norm"] not in (True, False, None):
-        raise ValueError(
-            f"fold_batch_norm is {options['fold_batch_norm']!r}; it must be True, False or None."
-        )
+    for name, (allowed, words) in _ALLOWED.items():
+        if not allowed(options[name]):
+            raise ValueError(f"{name} is {options[name]!r}; it must be {words}.")
+    plain = {}
+    for name, value in options.items():
+        if _whole(value):
+            value = int(value)
+        elif _number(value):
+            value = float(value)
+        plain[name] = value
+    return plain
 
 
 def choose_device(device: str | torch.device) -> torch.device:
@@ -65,7 +96,3 @@ def choose_device(device: str | torch.device) -> torch.device:
             "or a CUDA device of this machine."
         ) from error
     return chosen
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

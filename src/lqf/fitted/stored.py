@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lqf import __version__
 
-FORMAT = "lqf-2"
+FORMAT = "lqf-3"
 
 
 def write(
@@ -26,12 +28,21 @@ def write(
         path: the file.
         tensors: everything numerical, by name.
         about: everything else, that JSON can hold.
+
+    Raises:
+        ValueError: if there is no such folder.
     """
     metadata = {"format": FORMAT, "version": __version__}
     metadata |= {key: json.dumps(value, sort_keys=True) for key, value in about.items()}
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise ValueError(
+            f"there is no folder {folder} to write {Path(path).name} into; make it first."
+        )
     temporary = Path(f"{os.fspath(path)}.{os.getpid()}.partial")
     try:
         plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+        metadata["sha256"] = _checksum(plain, metadata)
         save_file(plain, temporary, metadata)
         temporary.replace(path)
     finally:
@@ -62,12 +73,36 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
                     "again and write it with LQF.save."
                 )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            said = metadata.pop("sha256", "")
+            if _checksum(tensors, {**metadata, "format": FORMAT}) != said:
+                raise ValueError(
+                    f"{name} is damaged: its content is not what was written; take a copy of it, or fit "
+                    "the model again."
+                )
     except SafetensorError as error:
         raise ValueError(
             f"{name} is no safetensors file, or damaged ({error}); write it with LQF.save."
         ) from error
     metadata.pop("version", None)
     return tensors, {key: json.loads(value) for key, value in metadata.items()}
+
+
+def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of all tensors and all metadata."""
+    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def other_network(path: str | os.PathLike[str], reason: str) -> str:
+    """What is said where a network is not the one that was saved."""
+    return (
+        f"the network given is not the one saved in {os.fspath(path)}: {reason}; give a module "
+        "of the architecture that was fitted."
+    )
 
 
 def restore_weights(
@@ -88,7 +123,7 @@ def restore_weights(
         for key, value in tensors.items()
         if key.startswith("network/")
     }
-    own = network.state_dict()
+    own = network.state_dict() | dict(network.named_buffers())
     reason = ""
     if odd := sorted(own.keys() ^ saved.keys()):
         where = "only the file" if odd[0] in saved else "only the network"
@@ -102,8 +137,7 @@ def restore_weights(
                 reason = f"{key!r} has shape {shapes}"
                 break
     if reason:
-        raise ValueError(
-            f"the network given is not the one saved in {os.fspath(path)}: {reason}; give a module "
-            "of the architecture that was fitted."
-        )
-    network.load_state_dict(saved)
+        raise ValueError(other_network(path, reason))
+    with torch.no_grad():
+        for key, value in own.items():
+            value.copy_(saved[key])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import Counter
 from copy import deepcopy
 
 import torch
@@ -12,7 +13,7 @@ from torch.fx import symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.optim.swa_utils import update_bn
 
-from lqf.linear.images import Images
+from lqf.jacobian.images import Images
 
 log = logging.getLogger(__name__)
 
@@ -74,28 +75,46 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
         return network
     graph = symbolic_trace(network).graph
     modules = dict(network.named_modules())
+    calls = Counter(id(modules[n.target]) for n in graph.nodes if n.op == "call_module")
     folded = 0
     for node in graph.nodes:
         if node.op != "call_module" or not isinstance(modules[node.target], BatchNorm):
             continue
-        before = node.args[0]
-        alone = before.op == "call_module" and len(before.users) == 1
-        if not alone or not isinstance(modules[before.target], nn.Conv2d):
-            continue
-        # A module called twice cannot take one of its calls' batch norms into its weights.
-        if sum(other.target == before.target for other in graph.nodes) > 1:
+        before = node.args[0] if node.args else None
+        if before is None or before.op != "call_module" or len(before.users) > 1:
             continue
         pair = (modules[before.target], modules[node.target])
+        # A module called twice cannot take one of its calls' batch norms into its weights.
+        if not all(_plain(m) and calls[id(m)] == 1 for m in pair):
+            continue
         trained = {p.requires_grad for module in pair for p in module.parameters()}
         if len(trained) > 1 or pair[1].running_var is None:
             continue
-        fused = fuse_conv_bn_eval(*pair)
-        network.set_submodule(before.target, fused.requires_grad_(trained.pop()))
-        network.set_submodule(node.target, nn.Identity())
+        fused = fuse_conv_bn_eval(*pair).requires_grad_(trained.pop())
+        _replace(network, {id(pair[0]): fused, id(pair[1]): nn.Identity()})
         folded += 1
     left = sum(isinstance(m, BatchNorm) for m in network.modules())
     log.info("batch norm: %d folded into convolutions, %d left frozen", folded, left)
     return network
+
+
+def _plain(module: nn.Module) -> bool:
+    """Whether a module computes what its type says, with parameters of its own."""
+    return (
+        type(module) in (nn.Conv2d, nn.BatchNorm2d)
+        and "forward" not in vars(module)
+        and not module._forward_hooks
+        and not module._forward_pre_hooks
+        and (module._parameters.get("weight") is not None or not isinstance(module, nn.Conv2d))
+    )
+
+
+def _replace(network: nn.Module, new: dict[int, nn.Module]) -> None:
+    """Put modules in the place of others, under every name that they have."""
+    for module in list(network.modules()):
+        for name, child in module._modules.items():
+            if child is not None and id(child) in new:
+                module._modules[name] = new[id(child)]
 
 
 def has_batch_norm(network: nn.Module) -> bool:

@@ -105,13 +105,15 @@ def _make_plain(network: nn.Module) -> None:
 
 def swap_activation(network: nn.Module, activation: str, slope: float) -> int:
     """Replace every ReLU by the named activation, never in place; returns how many."""
-    make = make_activation(activation, slope)
-    count = 0
+    make, new, count = make_activation(activation, slope), {}, 0
     for module in network.modules():
-        for name, child in module.named_children():
+        # Every name of a module that has several; each use of a shared one is swapped.
+        for name, child in module._modules.items():
             if isinstance(child, nn.ReLU | nn.LeakyReLU):
-                setattr(module, name, make())
-                count += 1
+                if id(child) not in new:
+                    new[id(child)] = (child, make())  # the old one lives, so its id is its own
+                    count += 1
+                module._modules[name] = new[id(child)][1]
     return count
 
 

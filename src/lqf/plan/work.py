@@ -18,7 +18,7 @@ from lqf.plan.images import Images
 
 #: Informativeness: orders in which samples are removed, how many of them score the samples again, what
 #: part of the samples leaves before that, and gradients of a validation image.
-_ORDERS, _ITERATED, _ROUND, _PROBES = 5, 2, 0.05, 16
+_ORDERS, _ITERATED, _ROUND, _PROBES = 5, 2, 0.05, 8
 
 #: Experiments whose number of passes is a bound: they stop when they have learned or converged, and
 #: small problems are solved in memory.
@@ -121,7 +121,7 @@ def _jobs(
 
 def _grid(config: Mapping[str, Any], method: Method, images: Images) -> Passes:
     grid = config["training"][method.training]
-    fits = len(grid["weight_decays"]) * len(grid.get("rates", [0]))
+    fits = len(grid.get("weight_decays", [0])) * len(grid.get("rates", [0]))
     if method.trained == "all":
         fits *= len(grid["batch_norm"])
     return _fits(method, images, fits, grid)

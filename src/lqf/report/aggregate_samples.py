@@ -99,8 +99,8 @@ def informativeness(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -
     columns = "index row label class fsi_exact fsi_eq8 fsi_kfac leverage loo_error"
     scores = _read(runs, "informativeness", section, seeds, "scores.csv", columns)
     own = scores["fsi_exact"]
-    if own.isna().all() and "fsi_compressed" in scores.columns:
-        own = scores["fsi_compressed"]
+    if own.isna().all() and "fsi_estimated" in scores.columns:
+        own = scores["fsi_estimated"]
     ranks = own.groupby(scores["seed"]).rank(ascending=False, method="first")
     scores["rank"] = ranks.astype(int)
     scores = scores.sort_values(["seed", "rank"], ignore_index=True)

@@ -38,7 +38,7 @@ def data(results: Path) -> pd.DataFrame:
     shown = sheet.shape[1] * 2 // sheet.shape[0]
     columns = ["row", "label", "class", "rank", "fsi_exact", "fsi_eq8", "fsi_kfac"]
     if scores["fsi_exact"].isna().all():
-        columns.append("fsi_compressed")
+        columns.append("fsi_estimated")
     ends = {"most": scores.head(shown), "least": scores.tail(shown)[::-1]}
     samples = [end[columns].assign(panel="sample", removal=name) for name, end in ends.items()]
     return pd.concat([curve, *samples], ignore_index=True)

@@ -14,7 +14,7 @@ from lqf.experiments.nonlinear import Schedule, train_network
 from lqf.experiments.nonlinear_problem import NonlinearProblem
 from lqf.experiments.problem import LinearProblem, make_problem
 from lqf.experiments.task import Split, Task, views_of
-from lqf.linear import Linearized
+from lqf.jacobian import Linearized
 from lqf.losses import CrossEntropy, SquaredLoss
 from lqf.method import METHODS
 
@@ -120,13 +120,6 @@ def test_augmented_solutions_differ_by_seed_only():
 
     assert torch.equal(first.delta, again.delta)
     assert not torch.equal(first.delta, made.fit(point, seed=1).delta)
-
-
-def test_exact_solvers_refuse_augmentation():
-    made = make("lqf_exact", task())
-
-    with pytest.raises(ValueError, match=r"training.pcg.augment is true.*fixed set of images"):
-        made.fit(replace(EXACT, augment=True), seed=0)
 
 
 def test_images_in_memory_cannot_be_augmented():

@@ -6,17 +6,19 @@ from worlds import network, task
 
 from lqf.compute import Compute
 from lqf.experiments import problem as problems
-from lqf.experiments.fit import Fit
+from lqf.experiments.exact_problem import ExactProblem
 from lqf.experiments.grid import Point
 from lqf.experiments.nonlinear_problem import NonlinearProblem
 from lqf.experiments.problem import LinearProblem, make_problem
-from lqf.linear import DenseJacobian, NetworkJacobian, RowSpace
-from lqf.method import METHODS, Method
-from lqf.solve import Diverged
+from lqf.jacobian import DenseJacobian, NetworkJacobian, RowSpace
+from lqf.losses import error_rate
+from lqf.method import METHODS
+from lqf.optimum import optimum
+from lqf.ridge import Diverged
 
 SGD = Point(1e-3, 0.003, batch=4, epochs=3, momentum=0.9, milestones=(0.5,), decay=0.1)
 KFAC = replace(SGD, rate=0.3, relative=True, damping=1e-2)
-EXACT = Point(1e-2, tolerance=1e-10, max_passes=400, damping=1e-2)
+EXACT = Point(0.0, tolerance=1e-9, max_passes=400)
 
 
 def make(name: str) -> LinearProblem:
@@ -66,41 +68,26 @@ def test_kfac_sgd_does_not_depend_on_how_the_jacobian_is_held(
     torch.testing.assert_close(first.delta, second.delta, rtol=1e-6, atol=1e-9)
 
 
-def test_exact_optimum_by_decomposition_and_by_conjugate_gradients(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("name", ["lqf_exact", "lqf_euclidean", "ridge_head"])
+def test_exact_methods_choose_their_constants_and_tell_them(
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    direct = make("lqf_exact").fit(EXACT, seed=0)
-    iterated = implicit("lqf_exact", monkeypatch).fit(EXACT, seed=0)
-
-    assert direct.residual is not None
-    assert direct.residual < 1e-10
+    direct = make_problem(METHODS[name], network(), task(), 15.0, fold=True)
+    assert isinstance(direct, ExactProblem)
+    fit = direct.fit(EXACT, seed=0)
+    assert fit.residual is not None
+    assert fit.residual < 1e-9
+    chosen = dict(fit.chosen or {})
+    assert chosen["weight_decay"] == chosen["mu"] / 12
+    assert (chosen["epsilon"] == float("inf")) == (name != "lqf_exact")
+    assert error_rate(fit.outputs(task().test), task().test.labels) < 20
+    first = direct.first(6).fit(EXACT, seed=0)
+    alone = make_problem(METHODS[name], network(), task(6), 15.0, fold=True).fit(EXACT, seed=0)
+    torch.testing.assert_close(first.delta, alone.delta)
+    monkeypatch.setattr(optimum, "MAX_ROWS", 0)
+    iterated = direct.fit(EXACT, seed=0)
     assert iterated.residual is not None
-    assert iterated.residual < 1e-10
-    torch.testing.assert_close(direct.delta, iterated.delta, rtol=1e-5, atol=1e-7)
-
-
-def test_the_optimum_is_right_on_other_images_though_mu_is_small(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    point = replace(EXACT, weight_decay=1e-7, damping=1e-7, tolerance=1e-3)
-    direct, passes = make("lqf_exact"), implicit("lqf_exact", monkeypatch)
-    unseen = task().test
-    expected = direct.fit(point, seed=0).outputs(unseen) - direct.jacobian_of(unseen).base
-
-    def off(fit: Fit) -> float:
-        moved = fit.outputs(unseen) - direct.jacobian_of(unseen).base
-        return ((moved - expected).norm() / expected.norm()).item()
-
-    assert off(passes.fit(point, seed=0)) < 0.01
-    assert not caplog.records
-    # With Kronecker factors alone the residual is met, and the outputs are not those.
-    monkeypatch.setenv("LQF_MEMORY", "1e-6")
-    passes._forget_derived()
-    alone = passes.fit(point, seed=0)
-    assert alone.residual is not None
-    assert alone.residual <= 1e-3
-    assert off(alone) > 0.05
-    assert "rows of J in 256 coordinates" in caplog.text
+    assert iterated.residual < 1e-9
 
 
 def test_curvature_in_double_precision_preconditions_a_problem_in_single() -> None:
@@ -111,25 +98,10 @@ def test_curvature_in_double_precision_preconditions_a_problem_in_single() -> No
         for compute in (Compute(curvature="fp32"), Compute(curvature="fp64"))
     ]
 
-    (fine, fine_correction), (coarse, _) = made[1].factors(1e-2), made[0].factors(1e-2)
-
-    for layer, block in fine.blocks.items():
-        assert block.B.dtype == fine_correction[layer].dtype == torch.float64
-        torch.testing.assert_close(block.B.float(), coarse.blocks[layer].B)
     ones = torch.ones(made[0].layout.size)
-    first, second = (problem.preconditioner(1e-2).apply(ones) for problem in made)
-    assert second.dtype == torch.float32
+    first, second = (problem.preconditioner(1e-2).solve(ones) for problem in made)
+    assert first.dtype == second.dtype == torch.float32
     torch.testing.assert_close(second, first, rtol=1e-2, atol=1e-3)
-
-
-def test_head_in_closed_form_is_the_end_of_its_sgd() -> None:
-    closed = Method("head", "mse", "leaky_relu", "closed_form")
-    direct = make_problem(closed, network(), task(), 15.0, fold=True).fit(Point(1e-2), seed=0)
-
-    steps = replace(KFAC, weight_decay=1e-2, batch=12, epochs=300, milestones=(), damping=1e-2)
-    descended = make("lqf_fc").fit(steps, seed=0)
-
-    torch.testing.assert_close(descended.delta, direct.delta, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["lqf", "lqf_fc"])

@@ -17,7 +17,7 @@ from lqf.experiments import problem
 from lqf.experiments.grid import Point
 from lqf.experiments.problem import LinearProblem, make_problem
 from lqf.experiments.task import Split, Task
-from lqf.linear import Linearized
+from lqf.jacobian import Linearized
 from lqf.method import METHODS, get
 from lqf.networks import Classifier, build, recalibrate_batch_norm
 
@@ -31,8 +31,7 @@ POINTS = {
     "kfac_sgd": Point(
         weight_decay=1e-4, rate=1e-5, damping=1.0, batch=BATCH, epochs=1, momentum=0.9
     ),
-    # The right-hand side, one iteration, and the certificate.
-    "pcg": Point(weight_decay=1e-4, damping=1.0, tolerance=1e-3, max_passes=3),
+    "exact": Point(weight_decay=0.0, tolerance=1e-3, max_passes=3),
 }
 
 
@@ -101,10 +100,10 @@ def test_one_step_is_finite(name: str) -> None:
         one = make_problem(method, network(method.pooling), task(BATCH), 15.0, fold=True)
     else:
         one = linear(name, BATCH)
-        if method.trained == "linearized" and method.optimizer != "sgd":
+        if method.trained == "linearized" and method.optimizer == "kfac_sgd":
             one.share_curvature(curvature(method.pooling))
 
-    fit = one.fit(POINTS[method.optimizer], seed=0)
+    fit = one.fit(POINTS[method.training if method.exact else method.optimizer], seed=0)
 
     assert math.isfinite(fit.train_loss)
     outputs = fit.outputs(task(BATCH).test)
@@ -119,7 +118,7 @@ def test_the_methods_are_those_of_the_tables() -> None:
     ablations = {name for name in METHODS if name.startswith("lqf_no_")}
     tested = {"nlft", "mpn_cov", "fc", "gaf", "lqf_fc", "lqf", "lqf_exact", "b_lqf"}
     # The same networks and heads, by other optimizers.
-    others = {"nlft_adamw", "lp_ft", "l2_sp", "ridge_head"}
+    others = {"nlft_adamw", "lp_ft", "l2_sp", "ridge_head", "lqf_euclidean"}
     assert set(METHODS) - ablations - others == tested
 
 

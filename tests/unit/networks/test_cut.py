@@ -7,7 +7,7 @@ from torchvision import models
 from torchvision.ops import StochasticDepth
 
 from lqf import backbones
-from lqf.linear import Linearized
+from lqf.jacobian import Linearized
 from lqf.networks import build, build_features, cut, fold_batch_norm, recalibrate_batch_norm
 
 # The smallest of each way in which a classifier ends.

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lqf.linear import Linearized
+from lqf.jacobian import Linearized
 from lqf.networks import (
     build,
     fold_batch_norm,

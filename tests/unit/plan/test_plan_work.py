@@ -28,7 +28,7 @@ def config() -> dict[str, Any]:
     loaded["training"]["nonlinear"] |= {**NONLINEAR, "epochs": 4}
     loaded["training"]["sgd"] |= {"rates": [0.1], "weight_decays": [0.1, 0.2], "epochs": 5}
     loaded["training"]["kfac_sgd"] |= {"rates": [0.1, 1.0], "weight_decays": [0.1], "epochs": 3}
-    loaded["training"]["pcg"] |= {"weight_decays": [0.1, 0.2, 0.3], "max_passes": 8}
+    loaded["training"]["exact"] |= {"max_passes": 8}
     return loaded
 
 
@@ -43,7 +43,7 @@ def only(config: dict[str, Any], experiment: str, **section: Any) -> list[Work]:
         ("nlft", Passes(6 * 4 * 40, 6 * (2 * 40 + 52))),
         ("gaf", Passes(2 * 5 * 40, 2 * 52 + 12, 40, 1)),
         ("lqf", Passes(2 * 3 * 40, 2 * 52 + 12, 40, 1)),
-        ("lqf_exact", Passes(3 * 8 * 40, 3 * 52 + 12, 40, 1)),
+        ("lqf_exact", Passes(8 * 40, 52 + 12, 40, 1)),
         ("fc", Passes(setup=52, problems=1, features=2 * 5 * 40)),
         ("lqf_fc", Passes(setup=52, problems=1, features=2 * 3 * 40)),
     ],
@@ -123,8 +123,8 @@ def test_removing_samples_trains_again_in_every_order(config: dict[str, Any]) ->
     # 5 orders of 3 removals; two of them score again after every 2 of 40 samples, 2 times until 4.
     found = only(config, "informativeness", dataset="digits", removals=[0, 1, 4])
 
-    fit = Passes(3 * 8 * 40, 3 * 52 + 12, 40, 1)
-    rows = 40 * 10 + 5 * 10
+    fit = Passes(8 * 40, 52 + 12, 40, 1)
+    rows = 40 * 10 + 5 * min(8, 10)
     assert found[0].passes == fit + Passes(rows + (5 * 3 + 2 * 2) * 8 * 40, 5 * 3 * 7)
 
 
@@ -156,10 +156,11 @@ def test_prepared_data_have_their_own_numbers(tmp_path: Path) -> None:
 
 
 def test_the_plan_counts_with_the_numbers_of_the_experiment() -> None:
-    from lqf.experiments import informativeness, informativeness_large
+    from lqf.experiments import informativeness
+    from lqf.optimum import large
 
     assert len(informativeness.ORDERS) == work._ORDERS
     again = [schedule for _, schedule in informativeness.ORDERS if schedule == "iterative"]
     assert len(again) == work._ITERATED
     assert informativeness.ROUND == work._ROUND
-    assert informativeness_large.PROBES == work._PROBES
+    assert large._COMBINATIONS == work._PROBES

@@ -18,16 +18,18 @@ from lqf.report.raw import write
 
 @pytest.fixture
 def large(runs: Path, tmp_path: Path) -> Path:
-    """Results of jobs that scored their samples in compressed coordinates."""
+    """Results of jobs that scored their samples by estimates."""
     shutil.copytree(runs / "informativeness", tmp_path / "runs" / "informativeness")
     for file in (tmp_path / "runs").rglob("scores.csv"):
         rows = pd.read_csv(file)
-        rows["fsi_compressed"], rows["scored_by"] = rows["fsi_exact"], "fsi_compressed"
+        rows["fsi_estimated"], rows["scored_by"] = rows["fsi_exact"], "fsi_estimated"
         rows[["fsi_exact", "fsi_eq8", "fsi_kfac"]] = None
         rows.to_csv(file, index=False)
         sign(file)
     for file in (tmp_path / "runs").rglob("removal.csv"):
-        rows = pd.read_csv(file).assign(scored_by="fsi_compressed", retrained_by="pcg")
+        rows = pd.read_csv(file).assign(
+            scored_by="fsi_estimated", retrained_by="conjugate gradients"
+        )
         rows.to_csv(file, index=False)
         sign(file)
     section = SETTINGS["experiments"]["informativeness"]
@@ -40,15 +42,15 @@ def test_ranks_are_those_of_the_score_there_is(large: Path) -> None:
     scores = pd.read_csv(large / "informativeness_scores.csv").query("seed == 0")
 
     assert scores["rank"].tolist() == list(range(1, len(scores) + 1))
-    assert scores["fsi_compressed"].is_monotonic_decreasing
+    assert scores["fsi_estimated"].is_monotonic_decreasing
     assert scores["fsi_exact"].isna().all()
 
 
 def test_curves_name_their_score(large: Path) -> None:
     removal = pd.read_csv(large / "removal.csv")
 
-    assert set(removal["scored_by"]) == {"fsi_compressed"}
-    assert set(removal["retrained_by"]) == {"pcg"}
+    assert set(removal["scored_by"]) == {"fsi_estimated"}
+    assert set(removal["retrained_by"]) == {"conjugate gradients"}
 
 
 def test_claims_on_the_exact_score_are_undecided(large: Path) -> None:

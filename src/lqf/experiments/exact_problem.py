@@ -1,0 +1,139 @@
+"""The exact optimum of LQF on one task: the estimator's engine, on the workflow's tasks."""
+
+from __future__ import annotations
+
+import logging
+from copy import copy
+
+import torch
+from torch import Tensor, nn
+
+from lqf.compute import Compute
+from lqf.curvature import Curvature
+from lqf.experiments.fit import Fit
+from lqf.experiments.grid import Point
+from lqf.experiments.nonlinear import COMPUTE, OnEpoch
+from lqf.experiments.task import Split, Task
+from lqf.jacobian import Images, Linearized
+from lqf.losses import SquaredLoss
+from lqf.method import Method
+from lqf.networks import Classifier, fold_batch_norm
+from lqf.optimum import Optimum, Problem, fit
+from lqf.ridge import Resume
+
+log = logging.getLogger(__name__)
+
+
+class ExactProblem:
+    """The head of a network, or all parameters of its first-order expansion, at their optimum.
+
+    Everything that has to be chosen is chosen by leave-one-out on the training samples: no validation
+    image is used.  The outputs of the random head at w0 are left out, as in `lqf.LQF`.
+
+    Args:
+        method: a method with ``exact`` true.
+        network: the network at w0.
+        task: the task.
+        target_scale: α.
+        fold: fold batch norm into the convolutions before linearising.
+        compute: how many images run at once.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        network: Classifier,
+        task: Task,
+        target_scale: float,
+        fold: bool,
+        compute: Compute = COMPUTE,
+    ) -> None:
+        self.method, self.train = method, task.train
+        self.loss = SquaredLoss(target_scale, task.classes)
+        self._at_once = compute.at_once(network, task.train.images[:1], "a pass of the network")
+        self._embed = None if method.trained != "head" else network.embed
+        self.network: nn.Module = network.head
+        if self._embed is None:
+            self.network = fold_batch_norm(network) if fold else network
+        self.linearized = Linearized(self.network)
+        prefix = "" if self._embed is not None else "head."
+        self._head = frozenset(n for n in self.linearized.layout.names if n.startswith(prefix))
+        self._lent: Curvature | None = None
+
+    def inputs(self, split: Split) -> Images:
+        """What the trained part of the network sees: images, or features for heads."""
+        embed = self._embed
+        if embed is None:
+            return split.images
+
+        def features(size: int) -> Tensor:
+            return torch.cat([embed(part) for part in split.images.split(size)])
+
+        with torch.no_grad():
+            return self._at_once.run(features, len(split))
+
+    def first(self, count: int) -> ExactProblem:
+        """The problem of the first ``count`` training samples."""
+        smaller = copy(self)
+        smaller.train = self.train.take(count)
+        return smaller
+
+    def rate(self, point: Point) -> float | None:
+        """There is no learning rate."""
+        return None
+
+    def optimum(self, point: Point, seed: int, resume: Resume | None = None) -> Optimum:
+        """The optimum, which everything about samples can be asked of."""
+        inputs = self.inputs(self.train)
+        target = self.loss.targets(self.train.labels, inputs.dtype)
+        problem = Problem(
+            self.linearized,
+            inputs,
+            target.to(inputs.device),
+            head=self._head,
+            metric="curvature" if self.method.optimizer == "exact" else "euclidean",
+            tolerance=point.tolerance,
+            max_passes=point.max_passes,
+            seed=seed,
+            batch=self._at_once,
+            resume=resume,
+        )
+        return fit(problem)
+
+    def fit(
+        self,
+        point: Point,
+        seed: int,
+        on_epoch: OnEpoch | None = None,
+        start: Tensor | None = None,
+        resume: Resume | None = None,
+    ) -> Fit:
+        """The optimum at the constants that leave-one-out chooses; there are no epochs and no start."""
+        optimum = self.optimum(point, seed, resume)
+        return self.described(optimum)
+
+    def described(self, optimum: Optimum) -> Fit:
+        """What the workflow tells of an optimum."""
+
+        def outputs(split: Split) -> Tensor:
+            return optimum.problem.jacobian_of(self.inputs(split)).forward(optimum.delta)
+
+        certificate, choice = optimum.certificate, optimum.choice
+        loss = self.loss.value(outputs(self.train), self.train.labels).item()
+        chosen = {
+            "mu": optimum.mu,
+            "weight_decay": optimum.mu / len(self.train),
+            "epsilon": optimum.metric.epsilon,
+            "head_scale": optimum.metric.head_scale,
+            "chosen_at_edge": "; ".join(choice.at_edge) if choice is not None else "",
+            "gap": certificate.gap,
+        }
+        return Fit(
+            outputs,
+            loss,
+            None,
+            certificate.passes,
+            certificate.residual,
+            delta=optimum.delta,
+            chosen=chosen,
+        )

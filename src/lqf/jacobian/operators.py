@@ -1,0 +1,383 @@
+"""The Jacobian J (NC × P) of N samples at w0, as the linear solvers see it.
+
+Three representations of one operator: materialised (small problems), implicit in the features
+(heads), and implicit in the network (everything else).  Solvers call ``forward`` and ``pull``
+and do not know which they hold.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from lqf.jacobian.images import Images
+from lqf.jacobian.linearized import Kept, Linearized
+from lqf.memory import AtOnce, graph_bytes
+
+log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
+
+#: Rows of a block of the Gram matrix.
+GRAM_BLOCK = 256
+
+# cotangent(J_i δ of some samples, their positions among the b of the product) -> c.
+Cotangent = Callable[[Tensor, slice], Tensor]
+
+
+class Jacobian(Protocol):
+    """Rows ``J_i`` (C × P) of N samples, with the outputs ``f0`` (N × C) they start from."""
+
+    @property
+    def samples(self) -> int:
+        """N."""
+        ...
+
+    @property
+    def outputs(self) -> int:
+        """C."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """P."""
+        ...
+
+    @property
+    def base(self) -> Tensor:
+        """f0, N × C."""
+        ...
+
+    def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
+        """``J_i δ`` of the samples in ``index`` (all if None), b × C; of k δ (k × P), k × b × C."""
+        ...
+
+    def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
+        """``Σ_i J_iᵀ c_i`` over the samples in ``index`` (all if None), P; of k × b × C, k × P."""
+        ...
+
+    def pass_(
+        self, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``J_i δ`` (b × C) and ``Σ_i J_iᵀ c_i`` (P), where c is a function of ``J δ``: one pass.
+
+        The samples may come in parts: ``cotangent(change, rows)`` is given ``J_i δ`` of one part
+        and its place among the b samples, and returns c in the shape of ``change``.
+        """
+        ...
+
+
+def _one_after_the_other(
+    jacobian: Jacobian, delta: Tensor, cotangent: Cotangent, index: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    change = jacobian.forward(delta, index)
+    return change, jacobian.pull(cotangent(change, slice(0, len(change))), index)
+
+
+class DenseJacobian:
+    """A materialised Jacobian.
+
+    Args:
+        matrix: J, N × C × P.
+        base: f0, N × C.
+    """
+
+    def __init__(self, matrix: Tensor, base: Tensor) -> None:
+        self.matrix = matrix
+        self.base = base
+
+    samples = property(lambda self: self.matrix.shape[0])
+    outputs = property(lambda self: self.matrix.shape[1])
+    size = property(lambda self: self.matrix.shape[2])
+
+    def _rows(self) -> Tensor:
+        return self.matrix.reshape(-1, self.matrix.shape[2])
+
+    def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
+        """``J_i δ``, b × C."""
+        if delta.dim() == 2:
+            rows = self.matrix if index is None else self.matrix[index]
+            return (delta @ rows.flatten(0, 1).T).reshape(len(delta), *rows.shape[:2])
+        if index is None:
+            return (self._rows() @ delta).reshape(self.base.shape)
+        if self.matrix.is_cuda:
+            return self.matrix[index] @ delta
+        # One product a sample reads J once; gathering the rows first would copy them.
+        return torch.stack([self.matrix[i] @ delta for i in index.tolist()])
+
+    def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
+        """``Σ_i J_iᵀ c_i``, P."""
+        if cotangent.dim() == 3:
+            rows = self.matrix if index is None else self.matrix[index]
+            return cotangent.flatten(1) @ rows.flatten(0, 1)
+        if index is None:
+            return cotangent.reshape(-1) @ self._rows()
+        if self.matrix.is_cuda:
+            return cotangent.reshape(-1) @ self.matrix[index].flatten(0, 1)
+        total = self.matrix.new_zeros(self.size)
+        for i, c in zip(index.tolist(), cotangent, strict=True):
+            total.addmv_(self.matrix[i].T, c)
+        return total
+
+    def pass_(
+        self, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``J_i δ`` (b × C) and ``Σ_i J_iᵀ c_i`` (P); see `Jacobian.pass_`."""
+        return _one_after_the_other(self, delta, cotangent, index)
+
+    def gram(self) -> Tensor:
+        """``K = J Jᵀ``, NC × NC, rows in sample-major order; each block is computed once."""
+        rows = self._rows()
+        result = rows.new_empty(len(rows), len(rows))
+        for start in range(0, len(rows), GRAM_BLOCK):
+            stop = start + GRAM_BLOCK
+            block = rows[start:stop] @ rows[start:].T
+            result[start:stop, start:], result[start:, start:stop] = block, block.T
+        return result
+
+    def select(self, index: Tensor) -> DenseJacobian:
+        """The Jacobian of the samples in ``index`` only."""
+        return DenseJacobian(self.matrix[index], self.base[index])
+
+
+class RowSpace:
+    """The same linear problem in an orthonormal basis of the row space of J.
+
+    Without a preconditioner every iterate of a gradient method started at δ = 0 lies in the row
+    space of J, so P coordinates can be exchanged for at most NC without changing any output:
+    with ``K = J Jᵀ = L Lᵀ`` the rows of L are those of J in an orthonormal basis.
+
+    Args:
+        jacobian: the materialised Jacobian, N × C × P.
+
+    Attributes:
+        jacobian: the rotated Jacobian, N × C × rank.
+    """
+
+    def __init__(self, jacobian: DenseJacobian) -> None:
+        gram = jacobian.gram().double()
+        rounding = 32 * torch.finfo(jacobian.matrix.dtype).eps
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        pivots = factor.diagonal().square()
+        if not failed and pivots.min() > rounding * gram.diagonal().max():
+            identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+            rows, basis = factor, torch.linalg.solve_triangular(factor.T, identity, upper=True)
+        else:
+            # Rows that depend on each other: K = U S² Uᵀ, kept where S² is above rounding.
+            eigenvalues, U = torch.linalg.eigh(gram)
+            kept = eigenvalues > eigenvalues[-1] * rounding
+            scale = eigenvalues[kept].sqrt()
+            rows, basis = U[:, kept] * scale, U[:, kept] / scale
+        self._basis = basis.to(jacobian.matrix.dtype)
+        self._original = jacobian
+        shape = (jacobian.samples, jacobian.outputs, rows.shape[1])
+        matrix = rows.to(jacobian.matrix.dtype).reshape(shape)
+        self.jacobian = DenseJacobian(matrix, jacobian.base)
+
+    def lift(self, coordinates: Tensor) -> Tensor:
+        """The parameter vector δ (P) of a point given in the rotated coordinates."""
+        cotangent = self._basis @ coordinates
+        return self._original.pull(cotangent.reshape(self._original.base.shape))
+
+
+class FeatureJacobian:
+    """The Jacobian of a linear head: ``J_i = I_C ⊗ [φ_iᵀ, 1]``, never formed.
+
+    δ holds the weight (C × F), then the bias (C), as in ``torch.nn.Linear``.
+
+    Args:
+        features: φ, N × F.
+        base: f0, N × C.
+    """
+
+    def __init__(self, features: Tensor, base: Tensor) -> None:
+        self.features = features
+        self.base = base
+
+    samples = property(lambda self: self.features.shape[0])
+    outputs = property(lambda self: self.base.shape[1])
+    size = property(lambda self: self.base.shape[1] * (self.features.shape[1] + 1))
+
+    def _features(self, index: Tensor | None) -> Tensor:
+        return self.features if index is None else self.features[index]
+
+    def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
+        """``J_i δ``, b × C."""
+        C, F = self.outputs, self.features.shape[1]
+        if delta.dim() == 2:
+            weights = delta[:, : C * F].reshape(-1, C, F)
+            return self._features(index) @ weights.mT + delta[:, None, C * F :]
+        weight, bias = delta[: C * F].reshape(C, F), delta[C * F :]
+        return self._features(index) @ weight.T + bias
+
+    def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
+        """``Σ_i J_iᵀ c_i``, P."""
+        if cotangent.dim() == 3:
+            weights = cotangent.mT @ self._features(index)
+            return torch.cat([weights.flatten(1), cotangent.sum(1)], 1)
+        weight = cotangent.T @ self._features(index)
+        return torch.cat([weight.reshape(-1), cotangent.sum(0)])
+
+    def pass_(
+        self, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``J_i δ`` (b × C) and ``Σ_i J_iᵀ c_i`` (P); see `Jacobian.pass_`."""
+        return _one_after_the_other(self, delta, cotangent, index)
+
+
+class NetworkJacobian:
+    """The Jacobian of a network, by passes through it.
+
+    Args:
+        linearized: the linearised network.
+        images: N × 3 × H × W, as the network takes them.
+        batch: samples in one pass; where memory runs out it is halved.
+        base: f0, N × C, where it is known; None computes it.
+    """
+
+    def __init__(
+        self,
+        linearized: Linearized,
+        images: Images,
+        batch: int | AtOnce = 64,
+        base: Tensor | None = None,
+    ) -> None:
+        self.linearized = linearized
+        self.images = images
+        self._batch = AtOnce(batch, "a pass of the network") if isinstance(batch, int) else batch
+        if base is None:
+            base = self._batch.run(
+                lambda size: torch.cat([linearized.outputs(part) for part in images.split(size)]),
+                len(images),
+            )
+        self.base = base
+        self._kept: dict[int, Kept] | None = None
+
+    samples = property(lambda self: self.images.shape[0])
+    outputs = property(lambda self: self.base.shape[1])
+    size = property(lambda self: self.linearized.layout.size)
+
+    @contextmanager
+    def keeping(self, memory: int) -> Iterator[None]:
+        """Keep the run of the network at w0 from pass to pass, if it takes no more than ``memory``.
+
+        Inside the block, but for its first time, a pass over all samples takes 4 units of work in
+        the place of 5, and a ``forward`` or a ``pull`` 2 in the place of 3.
+
+        Args:
+            memory: bytes.
+        """
+        needed = 2 * graph_bytes(self.linearized.network, self.images[:1]) * self.samples
+        self._kept = {} if needed <= memory else None
+        try:
+            yield
+        finally:
+            self._kept = None
+
+    def _keeper(self, rows: slice, index: Tensor | None) -> Kept | None:
+        """What is kept of a batch of all samples."""
+        if self._kept is None or index is not None:
+            return None
+        kept = self._kept.setdefault(rows.start, Kept())
+        if kept.refusal is not None:
+            log.info("the network runs at w0 in every pass: %s", kept.refusal)
+            self._kept = None
+        return kept
+
+    def _run(self, work: Callable[[int], _Result], index: Tensor | None) -> _Result:
+        """The work, in batches that are halved where memory runs out; nothing is kept then."""
+
+        def lean(batch: int) -> _Result:
+            if batch < before:
+                self._kept = None
+            return work(batch)
+
+        before = min(self._batch.size, self._count(index))
+        return self._batch.run(lean, self._count(index))
+
+    def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
+        """``J_i δ``, b × C."""
+
+        def products(batch: int) -> Tensor:
+            parts = _parts(self.images, index, batch)
+            return torch.cat(
+                [self.linearized.jvp(x, delta, self._keeper(rows, index)) for rows, x in parts], -2
+            )
+
+        return self._run(products, index)
+
+    def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
+        """``Σ_i J_iᵀ c_i``, P."""
+
+        def product(batch: int) -> Tensor:
+            total = cotangent.new_zeros(*cotangent.shape[:-2], self.size)
+            for rows, x in _parts(self.images, index, batch):
+                kept = self._keeper(rows, index)
+                self.linearized.vjp(x, cotangent[..., rows, :], out=total, kept=kept)
+            return total
+
+        return self._run(product, index)
+
+    def pass_(
+        self, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``J_i δ`` and ``Σ_i J_iᵀ c_i``, where c is a function of ``J δ``, in one run a batch.
+
+        The primal is computed once: 5 units of work (primal 1, tangent 2, backward 2) where
+        ``forward`` and ``pull`` one after the other take 6.
+
+        Args:
+            delta: δ, P.
+            cotangent: maps ``J_i δ`` of one batch, and the batch's place among the b samples, to
+                its c, of the same shape.
+            index: the samples, all if None.
+
+        Returns:
+            ``J_i δ`` (b × C) and ``Σ_i J_iᵀ c_i`` (P).
+        """
+        return self._pass(self.images, delta, cotangent, index, lambda _, change, rows: change)
+
+    def _pass(
+        self,
+        images: Images,
+        delta: Tensor,
+        cotangent: Cotangent,
+        index: Tensor | None,
+        change_of: Callable[[Tensor, Tensor, slice], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """The pass over some images; ``change_of`` f0 and ``J δ`` is what the caller calls change."""
+
+        def whole(batch: int) -> tuple[Tensor, Tensor]:
+            total = torch.zeros(self.size, dtype=delta.dtype, device=delta.device)
+            changes: list[Tensor] = []
+            for rows, x in _parts(images, index, batch):
+
+                def residual(f0: Tensor, change: Tensor, rows: slice = rows) -> Tensor:
+                    changes.append(change_of(f0, change, rows))
+                    return cotangent(changes[-1], rows)
+
+                kept = self._keeper(rows, index) if images is self.images else None
+                self.linearized.product(x, delta, residual, total, kept)
+            return torch.cat(changes), total
+
+        return self._run(whole, index)
+
+    def _count(self, index: Tensor | None) -> int:
+        return len(self.images) if index is None else len(index)
+
+
+def keeping(jacobian: Jacobian, memory: int) -> AbstractContextManager[None]:
+    """`NetworkJacobian.keeping` of a Jacobian that is implicit in a network, nothing for others."""
+    return jacobian.keeping(memory) if isinstance(jacobian, NetworkJacobian) else nullcontext()
+
+
+def _parts(images: Images, index: Tensor | None, batch: int) -> Iterator[tuple[slice, Tensor]]:
+    """The images in ``index`` (all if None), a batch at a time, and each batch's place among them."""
+    for start in range(0, len(images) if index is None else len(index), batch):
+        rows = slice(start, start + batch)
+        yield rows, images[rows if index is None else index[rows]]

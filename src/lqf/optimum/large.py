@@ -1,0 +1,247 @@
+"""Problems too large for their kernel: conjugate gradients, and scores from a kernel of one output.
+
+Dual coefficients are found to a stated residual.  What a sample does is estimated from the kernel that
+the outputs share on average, ``k(x, x') = tr K(x, x')/C``, which random combinations of the outputs
+give (with a random head the outputs' kernels agree in expectation).  Its level is calibrated on some
+samples that are solved for.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from lqf.budget import budget
+from lqf.curvature import Curvature, Metric, SampleGradients
+from lqf.jacobian import NetworkJacobian
+from lqf.optimum.choice import Choice
+from lqf.optimum.evidence import certified
+from lqf.optimum.problem import Certificate, LeftOut, Problem
+from lqf.ridge import DenseRidge, KernelMaker, Kernels, solve_dual
+
+log = logging.getLogger(__name__)
+
+# Samples that the level of estimated scores is calibrated on, and the relative residual of their solves.
+_CALIBRATED, _CLOSE = 3, 0.1
+# Random combinations of the outputs whose kernels are averaged, and multiplications they may take.
+_COMBINATIONS, SHARED_WORK = 8, 4e11
+# Images whose rows of J are made at once when they are asked about.
+_ASKED = 16
+
+
+class LargeOptimum:
+    """A solution to a stated residual; scores are estimates and say so.
+
+    Args:
+        problem: the problem.
+        samples: how gradients of single samples are found.
+        metric: M.
+        coefficients: a, N × C.
+        mu: μ.
+        delta: δ, P.
+        certificate: the evidence for it.
+        choice: how the constants were chosen; None where they were given.
+    """
+
+    exact = False
+
+    def __init__(
+        self,
+        problem: Problem,
+        samples: SampleGradients,
+        metric: Metric,
+        coefficients: Tensor,
+        mu: float,
+        delta: Tensor,
+        certificate: Certificate,
+        choice: Choice | None,
+    ) -> None:
+        self.problem, self.samples, self.metric = problem, samples, metric
+        self.coefficients, self.mu, self.delta = coefficients, mu, delta
+        self.certificate, self.choice = certificate, choice
+
+    @classmethod
+    def solved(
+        cls,
+        problem: Problem,
+        samples: SampleGradients,
+        metric: Metric,
+        mu: float,
+        passes: float,
+        begin: float,
+        choice: Choice | None,
+        start: Tensor | None = None,
+        fit: Certificate | None = None,
+    ) -> LargeOptimum:
+        """Solve by conjugate gradients, from ``start`` or from zero; arguments as in the class."""
+        jacobian = problem.jacobian
+        with jacobian.keeping(budget(problem.target.device)):
+            solution = solve_dual(
+                lambda a: _kernel(jacobian, metric, a),
+                problem.target[None],
+                _shift(problem, mu),
+                tolerance=0.9 * problem.tolerance,
+                max_iterations=max(1, int(problem.max_passes - passes)),
+                start=None if start is None else start[None],
+                resume=problem.resume,
+                progress=problem.progress,
+            )
+        a = solution.coefficients[0]
+        passes += solution.iterations
+        delta, certificate = certified(
+            problem, metric, a, mu, passes, begin, "conjugate gradients", fit
+        )
+        return cls(problem, samples, metric, a, mu, delta, certificate, choice)
+
+    @property
+    def curvature(self) -> Curvature | None:
+        """F, where the metric has one."""
+        return self.metric.curvature
+
+    @cached_property
+    def _makers(self) -> list[KernelMaker]:
+        """Makers of the kernels of some random combinations of the outputs."""
+        metric, (N, C) = self.metric, self.problem.target.shape
+        work = N**2 * self.problem.linearized.layout.size / 2
+        count = int(min(C, _COMBINATIONS, max(1, SHARED_WORK // work)))
+        return [
+            KernelMaker(self.samples, metric.curvature, (metric.epsilon,), metric.head, column)
+            for column in combinations(C, count, self.problem.seed)
+        ]
+
+    def _mean(self, form: Callable[[KernelMaker], Kernels]) -> Tensor:
+        epsilon, scale = self.metric.epsilon, self.metric.head_scale
+        return sum((form(m).at(epsilon, scale) for m in self._makers), torch.zeros(())) / len(
+            self._makers
+        )
+
+    @cached_property
+    def ridge(self) -> DenseRidge:
+        """The problem under the shared kernel, N × N; made when it is first asked for."""
+        log.warning(
+            "this problem is too large to hold its kernel: what is said about samples is estimated "
+            "from a kernel that all outputs share"
+        )
+        gram = self._mean(lambda maker: maker.gram(self.problem.images))
+        return DenseRidge(gram, self.problem.target, self.mu, self.problem.noise)
+
+    @cached_property
+    def level(self) -> tuple[float, float]:
+        """Mean and standard deviation of what G_ii of the shared kernel is short of or beyond.
+
+        For a few samples i, ``u_iᵀ G_ii u_i`` along u_i = a_i/‖a_i‖ is solved for and compared.
+        """
+        N, C = self.problem.target.shape
+        count = min(_CALIBRATED, N)
+        generator = torch.Generator().manual_seed(self.problem.seed)
+        places = torch.randperm(N, generator=generator)[:count].to(self.coefficients.device)
+        own = self.coefficients[places]
+        units = own / own.norm(dim=1, keepdim=True).clamp(min=torch.finfo(own.dtype).tiny)
+        right = own.new_zeros(count, N, C)
+        right[torch.arange(count), places] = units
+        jacobian = self.problem.jacobian
+        solution = solve_dual(
+            lambda a: _kernel(jacobian, self.metric, a),
+            right,
+            _shift(self.problem, self.mu),
+            tolerance=_CLOSE,
+            max_iterations=self.problem.max_passes,
+        )
+        found = solution.coefficients[torch.arange(count), places]
+        true = (found * units).sum(1).double()
+        ratio = true / self.ridge.inverse.diagonal()[places]
+        return float(ratio.mean()), float(ratio.std()) if count > 1 else 0.0
+
+    def leave_one_out(self, groups: list[Tensor] | None = None) -> LeftOut:
+        """Every sample under the optimum without it, from the exact a and the calibrated G_ii."""
+        shared = replace_coefficients(self.ridge, self.coefficients)
+        mean, spread = self.level
+        return LeftOut(shared.leave_one_out(groups) / mean, exact=False, level=(mean, spread))
+
+    def _changes(self) -> Tensor:
+        return self.leave_one_out().residuals
+
+    def influence(self, images: Tensor) -> Tensor:
+        """An estimate of ``f(x_t) − f₋ᵢ(x_t)``, M × N × C, float64."""
+        change = self._changes()
+        parts = images.split(_ASKED)
+        return torch.cat([self.ridge.respond(self._cross(part), change) for part in parts])
+
+    def informativeness(self, images: Tensor) -> Tensor:
+        """An estimate of F-SI (LQF eq. 9), N, float64.
+
+        With a shared kernel the squared effect of i at t is that of a unit change, times ``‖z_i‖²``.
+        """
+        size = self._changes().square().sum(1)
+        total = torch.zeros_like(size)
+        for part in images.split(_ASKED):
+            total += (self._cross(part) @ self.ridge.inverse).square().sum(0)
+        return total * size / len(images)
+
+    def covariance(self, images: Tensor) -> Tensor:
+        """An estimate of ``J (JᵀΩJ + μM)⁻¹ Jᵀ``, M × C × C, float64: the same for every output."""
+        eye = torch.eye(self.problem.target.shape[1], dtype=torch.float64).to(self.ridge.gram)
+        parts = []
+        for part in images.split(_ASKED):
+            own = self._mean(lambda maker, part=part: maker.own(part))  # type: ignore[misc]
+            parts.append(self.ridge.covariance(self._cross(part), own) * eye)
+        return torch.cat(parts)
+
+    def _cross(self, images: Tensor) -> Tensor:
+        return self._mean(lambda maker: maker.cross(images, self.problem.images))
+
+    def forget(self, kept: Tensor, gone: Tensor) -> LargeOptimum:
+        """The optimum of the samples in ``kept`` at the same μ and M, from where this one is."""
+        return self._again(self.problem.select(kept), self.coefficients[kept])
+
+    def extend(self, images: Tensor, target: Tensor, noise: Tensor | None) -> LargeOptimum:
+        """The optimum with further samples at the same μ and M, from where this one is."""
+        problem = self.problem.joined(images, target, noise)
+        start = torch.cat([self.coefficients, torch.zeros_like(target)])
+        return self._again(problem, start)
+
+    def _again(self, problem: Problem, start: Tensor) -> LargeOptimum:
+        begin = time.perf_counter()
+        return self.solved(
+            replace(problem, resume=None),
+            self.samples,
+            self.metric,
+            self.mu,
+            0.0,
+            begin,
+            None,
+            start,
+            self.certificate,
+        )
+
+
+def combinations(outputs: int, count: int, seed: int) -> list[Tensor]:
+    """Random orthonormal combinations of the outputs, each C × 1."""
+    generator = torch.Generator().manual_seed(seed)
+    normal = torch.randn(outputs, outputs, generator=generator, dtype=torch.float64)
+    return list(torch.linalg.qr(normal).Q[:, :count].T.unsqueeze(2))
+
+
+def replace_coefficients(ridge: DenseRidge, coefficients: Tensor) -> DenseRidge:
+    """The same kernel and factor with other dual coefficients."""
+    other = DenseRidge(ridge.gram, ridge.target, ridge.mu, ridge.noise, factor=ridge.factor)
+    other.coefficients = coefficients.double()
+    return other
+
+
+def _kernel(jacobian: NetworkJacobian, metric: Metric, a: Tensor) -> Tensor:
+    """``K a`` for k × N × C coefficients, by passes."""
+    if len(a) == 1:
+        return jacobian.forward(metric.solve(jacobian.pull(a[0])))[None]
+    return jacobian.forward(metric.solve(jacobian.pull(a)))
+
+
+def _shift(problem: Problem, mu: float) -> Tensor:
+    ones = torch.ones_like(problem.target[:, 0])
+    return mu * (ones if problem.noise is None else problem.noise)

@@ -1,0 +1,167 @@
+"""Which of the two ways a problem is solved in, and with which constants."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+
+import torch
+from torch import Tensor
+
+from lqf.curvature import Curvature, Metric, SampleGradients, estimate
+from lqf.optimum.choice import EPSILONS, HEADS, Choice, choose
+from lqf.optimum.large import LargeOptimum, combinations
+from lqf.optimum.problem import Problem
+from lqf.optimum.small import SmallOptimum
+from lqf.ridge import DenseRidge, KernelMaker, Kernels
+
+log = logging.getLogger(__name__)
+
+Optimum = SmallOptimum | LargeOptimum
+
+#: Rows of the largest kernel that is held, and multiplications that forming it may take.
+MAX_ROWS, MAX_WORK = 2048, 1e12
+#: Multiplications in the kernels, of all ε together, that the constants are chosen from.
+CHOICE_WORK = 5e11
+#: Samples that they are chosen from at most, where that is a part.
+PART = 2048
+#: A candidate that close (relatively) to the best is as good, where conjugate gradients have to reach it.
+SLACK = 0.01
+#: ε of a metric whose μ is given and nothing is chosen, in units of the mean curvature.
+EPSILON = 0.1
+
+
+def is_small(problem: Problem, shared: bool = False) -> bool:
+    """Whether the kernel of a problem is formed; one that all outputs share has a row a sample."""
+    rows = len(problem.target) if shared else problem.target.numel()
+    return rows <= MAX_ROWS and _work(problem, rows) <= MAX_WORK
+
+
+def _work(problem: Problem, rows: int) -> float:
+    return rows**2 * problem.linearized.layout.size / 2
+
+
+def fit(
+    problem: Problem,
+    curvature: Curvature | None = None,
+    *,
+    constants: tuple[float, float] | None = None,
+) -> Optimum:
+    """The optimum of a problem.
+
+    Args:
+        problem: the problem.
+        curvature: F of its images, where that is known; None estimates it if the metric needs it.
+        constants: ε and the head's scale, where they are given with μ.
+
+    Returns:
+        The optimum: exact where the kernel is small, to the problem's tolerance elsewhere.
+    """
+    begin = time.perf_counter()
+    samples = SampleGradients(problem.linearized, problem.images)
+    passes = 0.0
+    if problem.metric == "curvature" and curvature is None:
+        curvature = estimate(samples, problem.images, seed=problem.seed, batch=problem.batch)
+        passes += curvature.passes
+    if problem.metric == "euclidean":
+        curvature = None
+    epsilons: tuple[float, ...] = (math.inf,)
+    if constants is not None:
+        epsilons = (constants[0],)
+    elif curvature is not None and problem.mu is not None:
+        epsilons = (EPSILON * curvature.mean,)
+    elif curvature is not None:
+        epsilons = tuple(factor * curvature.mean for factor in EPSILONS)
+    shared = problem.head_alone and curvature is None and _shares(problem, samples)
+    small = is_small(problem, shared)
+    kernels: Kernels | None = None
+    choice: Choice | None = None
+    epsilon, scale = (epsilons[0], 1.0) if constants is None else constants
+    mu = problem.mu or 0.0
+    if problem.mu is None:
+        rows = len(problem.target) if shared else problem.target.numel()
+        if small and len(epsilons) * _work(problem, rows) <= CHOICE_WORK:
+            kernels, cost = _kernels(problem, samples, curvature, epsilons, shared)
+            choice = _chosen(problem, kernels, None, curvature, 0.0)
+        else:
+            choice, cost = _chosen_on_part(problem, samples, curvature, epsilons, small)
+        passes += cost
+        epsilon, scale, mu = choice.epsilon, choice.head_scale, choice.mu
+    metric = Metric(curvature, problem.linearized.layout, epsilon, problem.head, scale)
+    if not small:
+        return LargeOptimum.solved(problem, samples, metric, mu, passes, begin, choice)
+    if kernels is None:
+        kernels, cost = _kernels(problem, samples, curvature, (epsilon,), shared)
+        passes += cost
+    gram, target = kernels.at(epsilon, scale), problem.target.double()
+    ridge = DenseRidge(gram, target, mu, problem.noise)
+    return SmallOptimum.solved(problem, samples, metric, ridge, passes, begin, choice)
+
+
+def _kernels(
+    problem: Problem,
+    samples: SampleGradients,
+    curvature: Curvature | None,
+    epsilons: tuple[float, ...],
+    shared: bool,
+) -> tuple[Kernels, float]:
+    """The kernels of all samples, and what they cost in passes."""
+    C = problem.target.shape[1]
+    first = torch.eye(C, 1) if shared else None
+    maker = KernelMaker(samples, curvature, epsilons, problem.head, first)
+    return maker.gram(problem.images), (1 + 2 * (1 if shared else C)) / 3
+
+
+def _chosen(
+    problem: Problem,
+    kernels: Kernels,
+    part: Tensor | None,
+    curvature: Curvature | None,
+    slack: float,
+) -> Choice:
+    chosen = problem if part is None else problem.select(part)
+    choice = choose(
+        kernels,
+        chosen.target.double(),
+        chosen.noise,
+        chosen.group_positions(),
+        problem.seed,
+        heads=HEADS if curvature is not None and problem.head else (1.0,),
+        slack=slack,
+    )
+    if choice.at_edge:
+        log.warning(
+            "%s that was searched; if images are in the training set twice, give their groups, since "
+            "leave-one-out sees the other copy",
+            " and ".join(choice.at_edge),
+        )
+    return choice
+
+
+def _chosen_on_part(
+    problem: Problem,
+    samples: SampleGradients,
+    curvature: Curvature | None,
+    epsilons: tuple[float, ...],
+    small: bool,
+) -> tuple[Choice, float]:
+    """A choice from the kernel of one random combination of the outputs, of as many samples as work allows."""
+    N, C = problem.target.shape
+    count = int((2 * CHOICE_WORK / (len(epsilons) * problem.linearized.layout.size)) ** 0.5)
+    generator = torch.Generator().manual_seed(problem.seed)
+    order = torch.randperm(N, generator=generator)[: min(N, PART, max(64, count))]
+    part = order.sort().values.to(problem.target.device)
+    (combination,) = combinations(C, 1, problem.seed)
+    maker = KernelMaker(samples, curvature, epsilons, problem.head, combination)
+    kernels = maker.gram(problem.images[part])
+    choice = _chosen(problem, kernels, part, curvature, 0.0 if small else SLACK)
+    return choice, len(part) / N
+
+
+def _shares(problem: Problem, samples: SampleGradients) -> bool:
+    """Whether every output has the same kernel and none with another: a linear head alone is trained."""
+    own = KernelMaker(samples, None, (math.inf,)).own(problem.images[:2]).at(math.inf)
+    mean = own.diagonal(dim1=1, dim2=2).mean(1)
+    eye = torch.eye(own.shape[1], dtype=own.dtype, device=own.device)
+    return bool((own - mean[:, None, None] * eye).abs().max() <= 1e-4 * mean.max())

@@ -1,0 +1,23 @@
+"""Solving the ridge: exactly from a kernel, by conjugate gradients, or as the paper does, by SGD."""
+
+from lqf.ridge.cg import DualSolution, solve_dual
+from lqf.ridge.dense import DenseRidge
+from lqf.ridge.kernel import KernelMaker, Kernels
+from lqf.ridge.path import RidgePath
+from lqf.ridge.protocol import Diverged, Resume, Snapshot, Solution
+from lqf.ridge.sgd import solve_sgd, stable_rate
+
+__all__ = [
+    "DenseRidge",
+    "Diverged",
+    "DualSolution",
+    "KernelMaker",
+    "Kernels",
+    "Resume",
+    "RidgePath",
+    "Snapshot",
+    "Solution",
+    "solve_dual",
+    "solve_sgd",
+    "stable_rate",
+]

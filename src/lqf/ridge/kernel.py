@@ -1,0 +1,336 @@
+"""The kernel ``K = J M⁻¹ Jᵀ`` of some samples, formed layer by layer, for several metrics at once.
+
+The rows of J by one layer are rotated into its Kronecker eigenbasis once; for every ε they are then
+divided by the root of its eigenvalues, and multiplied.  Layers are taken in groups that fit in memory,
+so no more of J is ever held than a group of layers, in the smaller of two forms: as it is, or as the
+layer's patches and the gradients by its output.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from lqf.budget import budget
+from lqf.curvature import Curvature, LayerCurvature, SampleGradients
+from lqf.jacobian.images import Images
+
+# Numbers of rotated rows that are made at a time, and rows of a symmetric product.
+_CHUNK, _STRIP = 1 << 25, 256
+#: Bytes of rows that are held at a time, where a quarter of the memory is more.
+HELD = 2**31
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Kernels between two sets of rows.
+
+    Attributes:
+        body: by ε (infinite for the Euclidean metric), n × m, float64; without the head.
+        head: the head's part by ε, n × m, float64.
+    """
+
+    body: dict[float, Tensor]
+    head: dict[float, Tensor]
+
+    def at(self, epsilon: float, head_scale: float = 1.0) -> Tensor:
+        """``K``, with the prior variance of the head multiplied."""
+        return torch.add(self.body[epsilon], self.head[epsilon], alpha=head_scale)
+
+
+@dataclass
+class _LayerRows:
+    """Rows by one layer: formed (n × G × o × d), or patches (N × G × d × S) and g (N × m × G × o × S)."""
+
+    formed: Tensor | None
+    patches: Tensor | None
+    gradients: Tensor | None
+
+    @property
+    def count(self) -> int:
+        """N."""
+        if self.formed is not None:
+            return len(self.formed)
+        return 0 if self.gradients is None else self.gradients[:, :, 0, 0, 0].numel()
+
+    def turned(
+        self, basis: LayerCurvature | None, rows_at_once: int
+    ) -> Iterator[tuple[Tensor, slice, slice]]:
+        """Rows ``U_Bᵀ W``, n × G × o × d, some groups or outputs at a time, with their places.
+
+        How many at a time depends on ``rows_at_once``, which rows that are multiplied have in common.
+        """
+        if self.formed is not None:
+            rows = self.formed if basis is None else basis.turned(self.formed)
+            yield rows, slice(None), slice(None)
+            return
+        if self.patches is None or self.gradients is None:
+            return
+        N, m, G, o, S = self.gradients.shape
+        g = self.gradients.flatten(0, 1)
+        g = (g if basis is None else basis.turned(g)).view(N, m, G, o, S)
+        step = max(1, _CHUNK // (rows_at_once * self.patches.shape[2]))
+        if G == 1:
+            places = [(slice(None), slice(s, s + step)) for s in range(0, o, step)]
+        else:
+            step = max(1, step // o)
+            places = [(slice(s, s + step), slice(None)) for s in range(0, G, step)]
+        for groups, outputs in places:
+            rows = g[:, :, groups, outputs] @ self.patches[:, None, groups].mT
+            yield rows.flatten(0, 1), groups, outputs
+
+
+@dataclass
+class Rows:
+    """Rows of J of N samples by some layers, m rows a sample.
+
+    Attributes:
+        layers: by name of the weight.
+        others: by name of the parameter, n × its entries.
+    """
+
+    layers: dict[str, _LayerRows] = field(default_factory=dict)
+    others: dict[str, Tensor] = field(default_factory=dict)
+
+
+class KernelMaker:
+    """Forms kernels of a network's samples in metrics of one curvature.
+
+    Args:
+        samples: how gradients of single samples are found.
+        curvature: F; None for the Euclidean metric alone.
+        epsilons: ε of the metrics; infinite is the Euclidean one.
+        head: names of the head's parameters, whose part is kept apart.
+        combinations: C × m, which combinations of the outputs the rows are of; None for every output.
+        batch: images at once.
+    """
+
+    def __init__(
+        self,
+        samples: SampleGradients,
+        curvature: Curvature | None,
+        epsilons: Sequence[float],
+        head: frozenset[str] = frozenset(),
+        combinations: Tensor | None = None,
+        batch: int = 32,
+    ) -> None:
+        self.samples, self.curvature = samples, curvature
+        self.epsilons, self.head = tuple(epsilons), head
+        self._combinations, self._batch = combinations, batch
+        self._kept: tuple[Images, Rows] | None = None
+
+    def gram(self, images: Images) -> Kernels:
+        """``K`` of the samples with themselves, NC × NC, rows in sample-major order."""
+        return self.samples.run(lambda: self._gram(images, None))
+
+    def cross(self, images: Images, others: Images) -> Kernels:
+        """``K`` between two sets of samples, MC × NC; the rows of ``others`` are kept for further calls."""
+        return self.samples.run(lambda: self._gram(images, others))
+
+    def own(self, images: Images) -> Kernels:
+        """``K`` of every sample with itself, M × C × C."""
+
+        def work() -> Kernels:
+            parts = [self._own(part) for part in images.split(self._batch)]
+            return Kernels(
+                *({e: torch.cat([p[h][e] for p in parts]) for e in self.epsilons} for h in (0, 1))
+            )
+
+        return self.samples.run(work)
+
+    def _own(self, images: Tensor) -> list[dict[float, Tensor]]:
+        totals = self._zeros((len(images), self._width(images), self._width(images)), images)
+        for group in self._groups(images[:1], len(images)):
+            rows = self._rows(images, group)
+            for name, left, scales, _ in self._factors(rows, None):
+                for epsilon, scale in scales.items():
+                    each = (left * scale).view(len(images), -1, left.shape[1])
+                    totals[name in self.head][epsilon] += (each @ each.mT).double()
+        return totals
+
+    def _gram(self, images: Images, others: Images | None) -> Kernels:
+        width = self._width(images)
+        n, m = len(images) * width, (len(images) if others is None else len(others)) * width
+        totals = self._zeros((n, m), images[:1])
+        held = len(images) + (0 if others is None else len(others))
+        groups = self._groups(images[:1], held)
+        for group in groups:
+            right = None
+            if others is not None:
+                right = self._remembered(others, group, whole=len(groups) == 1)
+            left = self._rows(images, group)
+            for name, a, scales, b in self._factors(left, right):
+                for epsilon, scale in scales.items():
+                    into = totals[name in self.head][epsilon]
+                    if b is None:
+                        _add_symmetric(into, a * scale)
+                    else:
+                        into += ((a * (scale * scale)) @ b.T).double()
+        if others is None:
+            for part in totals:
+                for total in part.values():
+                    _mirror(total)
+        return Kernels(*totals)
+
+    def _zeros(self, shape: tuple[int, ...], like: Tensor) -> list[dict[float, Tensor]]:
+        return [
+            {e: torch.zeros(shape, dtype=torch.float64, device=like.device) for e in self.epsilons}
+            for _ in range(2)
+        ]
+
+    def _width(self, images: Images) -> int:
+        if self._combinations is not None:
+            return self._combinations.shape[1]
+        return self.samples.linearized.outputs(images[:1]).shape[1]
+
+    def _remembered(self, images: Images, group: list[str], whole: bool) -> Rows:
+        """Rows of a group, kept from call to call where one group is all there is."""
+        if self._kept is not None and self._kept[0] is images:
+            return self._kept[1]
+        rows = self._rows(images, group)
+        if whole:
+            self._kept = images, rows
+        return rows
+
+    def _groups(self, image: Tensor, count: int) -> list[list[str]]:
+        """Names of weights and other parameters whose rows are held at the same time."""
+        batch = next(self.samples.batches(image, 1, check=False))
+        width = self._width(image)
+        limit = min(HELD, budget(image.device)) / (count * image.element_size())
+        groups: list[list[str]] = [[]]
+        room = limit
+        for name, numbers in self._numbers(batch, width).items():
+            if numbers > room and groups[-1]:
+                groups.append([])
+                room = limit
+            groups[-1].append(name)
+            room -= numbers
+        return groups
+
+    def _numbers(self, batch, width: int) -> dict[str, int]:  # type: ignore[no-untyped-def]
+        """Numbers that are held of a sample, by name of a weight or another parameter."""
+        numbers, named = {}, set()
+        for weight, call in batch.layers.items():
+            _, G, d, S = call.patches(slice(1)).shape
+            numbers[weight] = G * min(width * call.outputs * d, S * (d + width * call.outputs))
+            named |= set(call.names)
+        layout = self.samples.linearized.layout
+        for name, size in zip(layout.names, layout.sizes, strict=True):
+            if name not in named:
+                numbers[name] = width * size
+        return numbers
+
+    def _rows(self, images: Images, group: list[str]) -> Rows:
+        """The rows of some images by a group of layers."""
+        found = Rows()
+        wanted, width, N = set(group), self._width(images), len(images)
+        start = 0
+        for batch in self.samples.batches(images, self._batch, check=True):
+            part = slice(start, start + len(batch.outputs))
+            start = part.stop
+            patches = {w: c.patches() for w, c in batch.layers.items() if w in wanted}
+            for k in range(width):
+                gradients = batch.gradients(self._cotangent(batch.outputs, k))
+                for weight, a in patches.items():
+                    g = gradients.layers[weight]
+                    rows = self._room(found, weight, a, g, N, width)
+                    if rows.formed is not None:
+                        shaped = rows.formed.view(N, width, *rows.formed.shape[1:])
+                        shaped[part, k] = g @ a.mT
+                    elif rows.patches is not None and rows.gradients is not None:
+                        rows.patches[part], rows.gradients[part, k] = a, g
+                for name, value in gradients.rows.items():
+                    if name in wanted:
+                        if name not in found.others:
+                            found.others[name] = value.new_empty(N * width, value.shape[1])
+                        found.others[name].view(N, width, -1)[part, k] = value
+        return found
+
+    @staticmethod
+    def _room(found: Rows, weight: str, a: Tensor, g: Tensor, N: int, width: int) -> _LayerRows:
+        if weight not in found.layers:
+            G, d, S, o = *a.shape[1:], g.shape[2]
+            if width * o * d <= S * (d + width * o):
+                rows = _LayerRows(a.new_empty(N * width, G, o, d), None, None)
+            else:
+                room = a.new_empty(N, width, G, o, S)
+                rows = _LayerRows(None, a.new_empty(N, G, d, S), room)
+            found.layers[weight] = rows
+        return found.layers[weight]
+
+    def _cotangent(self, outputs: Tensor, k: int) -> Tensor:
+        if self._combinations is not None:
+            return self._combinations[:, k].to(outputs).expand_as(outputs).contiguous()
+        cotangent = torch.zeros_like(outputs)
+        cotangent[:, k] = 1.0
+        return cotangent
+
+    def _factors(
+        self, left: Rows, right: Rows | None
+    ) -> Iterator[tuple[str, Tensor, dict[float, Tensor], Tensor | None]]:
+        """Pieces whose scaled products sum to K: name, n × k, what to scale by for every ε, m × k.
+
+        Where a basis is thin, the directions that it leaves out are added as they are, and what the
+        basis holds of them is not.
+        """
+        for name, value in left.others.items():
+            scales = {e: self._root(None, name, e, value) for e in self.epsilons}
+            yield name, value, scales, None if right is None else right.others[name]
+        for weight, rows in left.layers.items():
+            block = None if self.curvature is None else self.curvature.layers[weight]
+            n = rows.count if right is None else max(rows.count, right.layers[weight].count)
+            others = None if right is None else right.layers[weight].turned(block, n)
+            for a, groups, outputs in rows.turned(block, n):
+                b = None if others is None else next(others)[0]
+                if block is None:
+                    scales = {e: a.new_ones(()) for e in self.epsilons}
+                    yield weight, a.flatten(1), scales, None if b is None else b.flatten(1)
+                    continue
+                basis = block.A[groups]
+                inside, values = a @ basis, block.values[groups, outputs]
+                within = None if b is None else b @ basis
+                scales = {e: self._root(values, weight, e, a) for e in self.epsilons}
+                flat = None if within is None else within.flatten(1)
+                yield weight, inside.flatten(1), scales, flat
+                if block.thin:
+                    outside = a - inside @ basis.mT
+                    beyond = None if b is None or within is None else b - within @ basis.mT
+                    scales = {
+                        e: a.new_tensor(1.0 if math.isinf(e) else (block.rest + e) ** -0.5)
+                        for e in self.epsilons
+                    }
+                    yield (
+                        weight,
+                        outside.flatten(1),
+                        scales,
+                        (None if beyond is None else beyond.flatten(1)),
+                    )
+
+    def _root(self, values: Tensor | None, name: str, epsilon: float, like: Tensor) -> Tensor:
+        """``(E + ε)^(−1/2)`` of some columns."""
+        if math.isinf(epsilon) or self.curvature is None:
+            return like.new_ones(())
+        if values is None:
+            values = self.curvature.diagonal[name]
+        return (values.reshape(-1) + epsilon).rsqrt().to(like)
+
+
+def _add_symmetric(total: Tensor, rows: Tensor) -> None:
+    """Add ``R Rᵀ`` to the part of a matrix at and right of its diagonal."""
+    for start in range(0, len(rows), _STRIP):
+        total[start : start + _STRIP, start:] += (
+            rows[start : start + _STRIP] @ rows[start:].T
+        ).double()
+
+
+def _mirror(matrix: Tensor) -> None:
+    """Make a square matrix symmetric of which the part right of the diagonal is known."""
+    for start in range(0, len(matrix), _STRIP):
+        stop = start + _STRIP
+        own = matrix[start:stop, start:stop]
+        own.copy_(own.triu() + own.triu(1).T)
+        matrix[stop:, start:stop] = matrix[start:stop, stop:].T
