@@ -175,6 +175,14 @@ def test_the_layer_that_makes_the_outputs_is_replaced_and_nothing_cuts_it_off(ca
     assert "behind the new head" in caplog.text
     assert (model.decision_function(images) < 0).any()
 
+    caplog.clear()
+    dead = models.squeezenet1_1(num_classes=C)
+    nn.init.constant_(dead.classifier[1].bias, -100.0)
+    LQF(dead, head="keep", activation=None, device="cpu", ridge=1.0).fit(images, labels)
+    assert (
+        "12 of 12 outputs of training images do not depend on any trained parameter" in caplog.text
+    )
+
     class Backwards(nn.Module):
         def __init__(self):
             super().__init__()

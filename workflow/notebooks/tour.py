@@ -57,8 +57,13 @@ claims = pd.read_csv(results / artefacts.CLAIMS_FILE).set_index("id")
 #
 # > f(x) = f0(x) + J(x) δ
 #
-# instead, with the squared loss Σᵢ ‖αyᵢ − f(xᵢ)‖² + μ‖δ‖². This is a ridge regression whose features are the network's
+# instead, with the squared loss Σᵢ ‖αyᵢ − f(xᵢ)‖² + μ δᵀMδ. This is a ridge regression whose features are the network's
 # gradients J: it has one solution, needs no learning rate, and says exactly what each training image contributes.
+#
+# Why M? The paper's SGD is preconditioned by curvature, and where it stops depends on that. From δ = 0 a preconditioner P makes
+# descent move in the metric P⁻¹. Stopping early is, to first order, a ridge in that metric, so the preconditioner is a prior. Here
+# it is written into the ridge: M is the curvature at w0 plus ε, estimated from images and never from labels. ε, μ and the weight of
+# the head are chosen by exact leave-one-out.
 
 # %%
 data = PackedDataset.load(tour["data"])
@@ -80,7 +85,9 @@ model = LQF(network, len(data.classes), head="keep", activation=None).fit(train)
 loo = model.leave_one_out()
 
 print(f"{data.name}: {len(train[1])} training images, {len(data.classes)} classes")
-print(f"μ chosen by leave-one-out:    {model.mu_:.3g}")
+print(
+    f"chosen by leave-one-out:      μ {model.mu_:.3g}, ε {model.epsilon_:.3g}, head × {model.head_scale_:g}"
+)
 print(f"leave-one-out error:          {loo.error:.1f} %  (no validation set)")
 print(f"test error:                   {100 - 100 * model.score(*test):.1f} %")
 print(f"certificate:                  {model.certificate_}")

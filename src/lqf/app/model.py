@@ -20,13 +20,10 @@ from torch import Tensor
 from lqf import LQF
 from lqf.app.network import Source, architecture, pretrained
 from lqf.app.photos import Photos
-from lqf.networks import last_layer
 
 _KIND = "lqf photographs 1"
 # Training images whose spread is the unit of `novelty`.
 _REFERENCE = 32
-# α so large that the outputs of the random head do not matter beside it.
-_TARGET_SCALE = 1000.0
 
 
 @dataclass(frozen=True)
@@ -198,12 +195,8 @@ def fit_photos(
         The model.
     """
     module, source = pretrained(network, weights)
-    if train == "head":
-        module.requires_grad_(False)
-        last_layer(module)[1].requires_grad_(True)
     images, labels = source.images(photos.pixels), torch.as_tensor(photos.labels)
-    options = {"target_scale": _TARGET_SCALE, **options}
-    lqf = LQF(module, len(photos.classes), **options).fit(images, labels)
+    lqf = LQF(module, len(photos.classes), trained=train, **options).fit(images, labels)
     step = max(1, len(photos) // _REFERENCE)
     return PhotoModel(
         lqf,

@@ -95,6 +95,13 @@ def fit(
         kernels, cost = _kernels(problem, samples, curvature, (epsilon,), shared)
         passes += cost
     gram, target = kernels.at(epsilon, scale), problem.target.double()
+    if dead := int((gram.diagonal() == 0).sum()):
+        log.warning(
+            "%d of %d outputs of training images do not depend on any trained parameter, so they cannot be "
+            "fitted: an activation behind the head cuts them off; take it out, or use head='random'",
+            dead,
+            len(gram),
+        )
     ridge = DenseRidge(gram, target, mu, problem.noise)
     return SmallOptimum.solved(problem, samples, metric, ridge, passes, begin, choice)
 
@@ -132,8 +139,8 @@ def _chosen(
     )
     if choice.at_edge:
         log.warning(
-            "%s that was searched; if images are in the training set twice, give their groups, since "
-            "leave-one-out sees the other copy",
+            "%s that was searched, which is right where training images differ; if some are copies of each "
+            "other, give their groups, since leave-one-out then sees the other copy",
             " and ".join(choice.at_edge),
         )
     return choice
