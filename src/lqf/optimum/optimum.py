@@ -83,7 +83,7 @@ def fit(
         rows = len(problem.target) if shared else problem.target.numel()
         if small and len(epsilons) * _work(problem, rows) <= CHOICE_WORK:
             kernels, cost = _kernels(problem, samples, curvature, epsilons, shared)
-            choice = _chosen(problem, kernels, None, curvature, 0.0)
+            choice = _chosen(problem, kernels, problem.target, curvature, 0.0)
         else:
             choice, cost = _chosen_on_part(problem, samples, curvature, epsilons, small)
         passes += cost
@@ -121,18 +121,13 @@ def _kernels(
 
 
 def _chosen(
-    problem: Problem,
-    kernels: Kernels,
-    part: Tensor | None,
-    curvature: Curvature | None,
-    slack: float,
+    problem: Problem, kernels: Kernels, target: Tensor, curvature: Curvature | None, slack: float
 ) -> Choice:
-    chosen = problem if part is None else problem.select(part)
     choice = choose(
         kernels,
-        chosen.target.double(),
-        chosen.noise,
-        chosen.group_positions(),
+        target.double(),
+        problem.noise,
+        problem.group_positions(),
         problem.seed,
         heads=HEADS if curvature is not None and problem.head else (1.0,),
         slack=slack,
@@ -153,17 +148,22 @@ def _chosen_on_part(
     epsilons: tuple[float, ...],
     small: bool,
 ) -> tuple[Choice, float]:
-    """A choice from the kernel of one random combination of the outputs, of as many samples as work allows."""
+    """A choice from as many random combinations of the outputs of as many samples as the work allows.
+
+    With one combination its kernel stands for that of every output.
+    """
     N, C = problem.target.shape
-    count = int((2 * CHOICE_WORK / (len(epsilons) * problem.linearized.layout.size)) ** 0.5)
+    rows = int((2 * CHOICE_WORK / (len(epsilons) * problem.linearized.layout.size)) ** 0.5)
+    count = min(N, PART, max(64, rows))
     generator = torch.Generator().manual_seed(problem.seed)
-    order = torch.randperm(N, generator=generator)[: min(N, PART, max(64, count))]
-    part = order.sort().values.to(problem.target.device)
-    (combination,) = combinations(C, 1, problem.seed)
-    maker = KernelMaker(samples, curvature, epsilons, problem.head, combination)
-    kernels = maker.gram(problem.images[part])
-    choice = _chosen(problem, kernels, part, curvature, 0.0 if small else SLACK)
-    return choice, len(part) / N
+    order = torch.randperm(N, generator=generator)[:count]
+    part = problem.select(order.sort().values.to(problem.target.device))
+    mix = torch.cat(combinations(C, max(1, min(C, rows // count)), problem.seed), 1)
+    maker = KernelMaker(samples, curvature, epsilons, problem.head, mix)
+    several = mix.shape[1] > 1
+    target = part.target.double() @ mix.to(part.target.device) if several else part.target
+    choice = _chosen(part, maker.gram(part.images), target, curvature, 0.0 if small else SLACK)
+    return choice, mix.shape[1] * count / N
 
 
 def _shares(problem: Problem, samples: SampleGradients) -> bool:
