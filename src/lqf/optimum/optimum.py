@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 Optimum = SmallOptimum | LargeOptimum
 
 #: Rows of the largest kernel that is held, and multiplications that forming it may take.
-MAX_ROWS, MAX_WORK = 2048, 1e12
+MAX_ROWS, MAX_WORK = 2048, 4e11
 #: Multiplications in the kernels, of all ε together, that the constants are chosen from.
-CHOICE_WORK = 5e11
+CHOICE_WORK = 2e11
 #: Samples that they are chosen from at most, where that is a part.
 PART = 2048
 #: A candidate that close (relatively) to the best is as good, where conjugate gradients have to reach it.

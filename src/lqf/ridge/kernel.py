@@ -1,7 +1,7 @@
 """The kernel ``K = J M⁻¹ Jᵀ`` of some samples, formed layer by layer, for several metrics at once.
 
-The rows of J by one layer are rotated into its Kronecker eigenbasis once; for every ε they are then
-divided by the root of its eigenvalues, and multiplied.  Layers are taken in groups that fit in memory,
+The patches of a layer and the gradients by its output are turned into its Kronecker eigenbases once; for
+every ε the rows they make are then divided by the root of its eigenvalues, and multiplied.  Layers are taken in groups that fit in memory,
 so no more of J is ever held than a group of layers, in the smaller of two forms: as it is, or as the
 layer's patches and the gradients by its output.
 """
@@ -44,7 +44,13 @@ class Kernels:
 
 @dataclass
 class _LayerRows:
-    """Rows by one layer: formed (n × G × o × d), or patches (N × G × d × S) and g (N × m × G × o × S)."""
+    """Rows by one layer, turned into its eigenbases: n × G × o × c, or patches and gradients that give them.
+
+    Attributes:
+        formed: n × G × o × c.
+        patches: N × G × c × S.
+        gradients: N × m × G × o × S.
+    """
 
     formed: Tensor | None
     patches: Tensor | None
@@ -57,22 +63,17 @@ class _LayerRows:
             return len(self.formed)
         return 0 if self.gradients is None else self.gradients[:, :, 0, 0, 0].numel()
 
-    def turned(
-        self, basis: LayerCurvature | None, rows_at_once: int
-    ) -> Iterator[tuple[Tensor, slice, slice]]:
-        """Rows ``U_Bᵀ W``, n × G × o × d, some groups or outputs at a time, with their places.
+    def pieces(self, rows_at_once: int) -> Iterator[tuple[Tensor, slice, slice]]:
+        """The rows, some groups or outputs at a time, with their places.
 
         How many at a time depends on ``rows_at_once``, which rows that are multiplied have in common.
         """
         if self.formed is not None:
-            rows = self.formed if basis is None else basis.turned(self.formed)
-            yield rows, slice(None), slice(None)
+            yield self.formed, slice(None), slice(None)
             return
         if self.patches is None or self.gradients is None:
             return
-        N, m, G, o, S = self.gradients.shape
-        g = self.gradients.flatten(0, 1)
-        g = (g if basis is None else basis.turned(g)).view(N, m, G, o, S)
+        _, _, G, o, _ = self.gradients.shape
         step = max(1, _CHUNK // (rows_at_once * self.patches.shape[2]))
         if G == 1:
             places = [(slice(None), slice(s, s + step)) for s in range(0, o, step)]
@@ -80,7 +81,7 @@ class _LayerRows:
             step = max(1, step // o)
             places = [(slice(s, s + step), slice(None)) for s in range(0, G, step)]
         for groups, outputs in places:
-            rows = g[:, :, groups, outputs] @ self.patches[:, None, groups].mT
+            rows = self.gradients[:, :, groups, outputs] @ self.patches[:, None, groups].mT
             yield rows.flatten(0, 1), groups, outputs
 
 
@@ -216,6 +217,9 @@ class KernelMaker:
         numbers, named = {}, set()
         for weight, call in batch.layers.items():
             _, G, d, S = call.patches(slice(1)).shape
+            block = self._block(weight)
+            if block is not None and block.thin:
+                d += block.A.shape[2]
             numbers[weight] = G * min(width * call.outputs * d, S * (d + width * call.outputs))
             named |= set(call.names)
         layout = self.samples.linearized.layout
@@ -223,6 +227,17 @@ class KernelMaker:
             if name not in named:
                 numbers[name] = width * size
         return numbers
+
+    def _block(self, weight: str) -> LayerCurvature | None:
+        return None if self.curvature is None else self.curvature.layers[weight]
+
+    def _turned(self, weight: str, patches: Tensor) -> Tensor:
+        """``U_Aᵀ a``, N × G × r × S; below it, where the basis is thin, what of a it leaves out, d more."""
+        block = self._block(weight)
+        if block is None:
+            return patches
+        inside = block.A.mT @ patches
+        return torch.cat([inside, patches - block.A @ inside], 2) if block.thin else inside
 
     def _rows(self, images: Images, group: list[str]) -> Rows:
         """The rows of some images by a group of layers."""
@@ -232,11 +247,14 @@ class KernelMaker:
         for batch in self.samples.batches(images, self._batch, check=True):
             part = slice(start, start + len(batch.outputs))
             start = part.stop
-            patches = {w: c.patches() for w, c in batch.layers.items() if w in wanted}
+            patches = {
+                w: self._turned(w, c.patches()) for w, c in batch.layers.items() if w in wanted
+            }
             for k in range(width):
                 gradients = batch.gradients(self._cotangent(batch.outputs, k))
                 for weight, a in patches.items():
-                    g = gradients.layers[weight]
+                    g, block = gradients.layers[weight], self._block(weight)
+                    g = g if block is None else block.turned(g)
                     rows = self._room(found, weight, a, g, N, width)
                     if rows.formed is not None:
                         shaped = rows.formed.view(N, width, *rows.formed.shape[1:])
@@ -281,39 +299,39 @@ class KernelMaker:
             scales = {e: self._root(None, name, e, value) for e in self.epsilons}
             yield name, value, scales, None if right is None else right.others[name]
         for weight, rows in left.layers.items():
-            block = None if self.curvature is None else self.curvature.layers[weight]
+            block = self._block(weight)
             n = rows.count if right is None else max(rows.count, right.layers[weight].count)
-            others = None if right is None else right.layers[weight].turned(block, n)
-            for a, groups, outputs in rows.turned(block, n):
+            others = None if right is None else right.layers[weight].pieces(n)
+            for a, groups, outputs in rows.pieces(n):
                 b = None if others is None else next(others)[0]
-                if block is None:
-                    scales = {e: a.new_ones(()) for e in self.epsilons}
-                    yield weight, a.flatten(1), scales, None if b is None else b.flatten(1)
-                    continue
-                basis = block.A[groups]
-                inside, values = a @ basis, block.values[groups, outputs]
-                within = None if b is None else b @ basis
+                r = a.shape[3] if block is None else block.A.shape[2]
+                values = None if block is None else block.values[groups, outputs]
                 scales = {e: self._root(values, weight, e, a) for e in self.epsilons}
-                flat = None if within is None else within.flatten(1)
-                yield weight, inside.flatten(1), scales, flat
-                if block.thin:
-                    outside = a - inside @ basis.mT
-                    beyond = None if b is None or within is None else b - within @ basis.mT
-                    scales = {
-                        e: a.new_tensor(1.0 if math.isinf(e) else (block.rest + e) ** -0.5)
-                        for e in self.epsilons
-                    }
-                    yield (
-                        weight,
-                        outside.flatten(1),
-                        scales,
-                        (None if beyond is None else beyond.flatten(1)),
-                    )
+                yield (
+                    weight,
+                    a[..., :r].flatten(1),
+                    scales,
+                    None if b is None else b[..., :r].flatten(1),
+                )
+                if block is not None and block.thin:
+                    rest = a.new_tensor(block.rest)
+                    scales = {e: self._root(rest, weight, e, a) for e in self.epsilons}
+                    beyond = None if b is None else b[..., r:].flatten(1)
+                    yield weight, a[..., r:].flatten(1), scales, beyond
 
     def _root(self, values: Tensor | None, name: str, epsilon: float, like: Tensor) -> Tensor:
-        """``(E + ε)^(−1/2)`` of some columns."""
+        """``(E + ε)^(−1/2)`` of some columns.
+
+        Raises:
+            ValueError: if there is no curvature of the parameter.
+        """
         if math.isinf(epsilon) or self.curvature is None:
             return like.new_ones(())
+        if values is None and name not in self.curvature.diagonal:
+            raise ValueError(
+                f"parameter {name!r} is used for these images in another way than for those the curvature is "
+                "of; freeze it with requires_grad_(False)."
+            )
         if values is None:
             values = self.curvature.diagonal[name]
         return (values.reshape(-1) + epsilon).rsqrt().to(like)
