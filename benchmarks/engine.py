@@ -40,7 +40,7 @@ SETS = (
 NETWORKS = ("squeezenet1_1", "resnet50v2_stages1-3")
 RESOLUTION = 64
 #: NLFT's grid, on validation images, half as many as training images.
-RATES, DECAYS, EPOCHS = (0.01, 0.001), (1e-4, 1e-5), 20
+RATES, DECAYS, EPOCHS = (0.03, 0.01), (1e-4, 1e-5), 40
 
 
 def measure(rounds: int = ROUNDS, small: bool = False) -> list[dict[str, Any]]:
