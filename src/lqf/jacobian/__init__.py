@@ -10,7 +10,6 @@ from lqf.jacobian.operators import (
     Jacobian,
     NetworkJacobian,
     RowSpace,
-    keeping,
 )
 
 __all__ = [
@@ -24,5 +23,4 @@ __all__ = [
     "Linearized",
     "NetworkJacobian",
     "RowSpace",
-    "keeping",
 ]

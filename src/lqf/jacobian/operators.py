@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
 import torch
@@ -139,10 +139,6 @@ class DenseJacobian:
             block = rows[start:stop] @ rows[start:].T
             result[start:stop, start:], result[start:, start:stop] = block, block.T
         return result
-
-    def select(self, index: Tensor) -> DenseJacobian:
-        """The Jacobian of the samples in ``index`` only."""
-        return DenseJacobian(self.matrix[index], self.base[index])
 
 
 class RowSpace:
@@ -369,11 +365,6 @@ class NetworkJacobian:
 
     def _count(self, index: Tensor | None) -> int:
         return len(self.images) if index is None else len(index)
-
-
-def keeping(jacobian: Jacobian, memory: int) -> AbstractContextManager[None]:
-    """`NetworkJacobian.keeping` of a Jacobian that is implicit in a network, nothing for others."""
-    return jacobian.keeping(memory) if isinstance(jacobian, NetworkJacobian) else nullcontext()
 
 
 def _parts(images: Images, index: Tensor | None, batch: int) -> Iterator[tuple[slice, Tensor]]:
