@@ -96,7 +96,7 @@ def without_a_dense_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_one_step_is_finite(name: str) -> None:
     method = get(name)
-    if method.trained == "all":
+    if method.trained == "all" or method.exact:
         one = make_problem(method, network(method.pooling), task(BATCH), 15.0, fold=True)
     else:
         one = linear(name, BATCH)
