@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from lqf.compute import Compute
-from lqf.curvature import Curvature
 from lqf.experiments.fit import Fit
 from lqf.experiments.grid import Point
 from lqf.experiments.nonlinear import COMPUTE, OnEpoch
@@ -58,7 +57,8 @@ class ExactProblem:
         self.linearized = Linearized(self.network)
         prefix = "" if self._embed is not None else "head."
         self._head = frozenset(n for n in self.linearized.layout.names if n.startswith(prefix))
-        self._lent: Curvature | None = None
+        self._lender: ExactProblem | None = None
+        self._found: dict[tuple[Point, int], Optimum] = {}
 
     def inputs(self, split: Split) -> Images:
         """What the trained part of the network sees: images, or features for heads."""
@@ -75,8 +75,17 @@ class ExactProblem:
     def first(self, count: int) -> ExactProblem:
         """The problem of the first ``count`` training samples."""
         smaller = copy(self)
+        smaller._found = {}
         smaller.train = self.train.take(count)
         return smaller
+
+    def forget_curvature(self) -> None:
+        """Estimate the curvature and choose the constants on this problem's own samples."""
+        self._lender = None
+
+    def share_curvature(self, other: ExactProblem) -> None:
+        """Use the curvature and the constants of the optimum of another problem of the same network."""
+        self._lender = other
 
     def rate(self, point: Point) -> float | None:
         """There is no learning rate."""
@@ -84,21 +93,30 @@ class ExactProblem:
 
     def optimum(self, point: Point, seed: int, resume: Resume | None = None) -> Optimum:
         """The optimum, which everything about samples can be asked of."""
+        known = None if self._lender is None else self._lender.optimum(point, seed)
+        if (point, seed) not in self._found:
+            problem = self._posed(point, seed, None if known is None else known.mu, resume)
+            constants = known and (known.metric.epsilon, known.metric.head_scale)
+            curvature = None if known is None else known.curvature
+            self._found[point, seed] = fit(problem, curvature, constants=constants)
+        return self._found[point, seed]
+
+    def _posed(self, point: Point, seed: int, mu: float | None, resume: Resume | None) -> Problem:
         inputs = self.inputs(self.train)
         target = self.loss.targets(self.train.labels, inputs.dtype)
-        problem = Problem(
+        return Problem(
             self.linearized,
             inputs,
             target.to(inputs.device),
             head=self._head,
             metric="curvature" if self.method.optimizer == "exact" else "euclidean",
+            mu=mu,
             tolerance=point.tolerance,
             max_passes=point.max_passes,
             seed=seed,
             batch=self._at_once,
             resume=resume,
         )
-        return fit(problem)
 
     def fit(
         self,
@@ -109,8 +127,7 @@ class ExactProblem:
         resume: Resume | None = None,
     ) -> Fit:
         """The optimum at the constants that leave-one-out chooses; there are no epochs and no start."""
-        optimum = self.optimum(point, seed, resume)
-        return self.described(optimum)
+        return self.described(self.optimum(point, seed, resume))
 
     def described(self, optimum: Optimum) -> Fit:
         """What the workflow tells of an optimum."""

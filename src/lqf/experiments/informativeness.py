@@ -57,11 +57,16 @@ class Model:
         self.mu = self.optimum.mu
         self.scored_by = "fsi_exact" if self.optimum.exact else "fsi_estimated"
         self.retrained_by = self.optimum.certificate.solver
-        self._val = problem.inputs(task.val)[:]
+        self._val, self._test = (problem.inputs(split)[:] for split in (task.val, task.test))
+        # Where the kernel is held, it tells everything about fewer samples too.
+        self._cross: dict[str, Tensor] = {}
+        if isinstance(self.optimum, SmallOptimum):
+            asked = {"val": self._val, "test": self._test}
+            self._cross = {name: self.optimum.kernel(images) for name, images in asked.items()}
 
     def ranking(self) -> Tensor:
         """F-SI of every training sample, N."""
-        return self.optimum.informativeness(self._val)
+        return self.scores(torch.arange(len(self._task.train)))
 
     def columns(self, ranking: Tensor) -> dict[str, Tensor]:
         """What ``scores.csv`` says of every sample, by column, N each."""
@@ -74,7 +79,7 @@ class Model:
             "loo_error": (outputs.argmax(1) != labels).int(),
         }
         if isinstance(optimum, SmallOptimum):
-            found["fsi_eq8"] = optimum.informativeness_eq8(self._val)
+            found["fsi_eq8"] = optimum.ridge.informativeness_eq8(self._cross["val"])
             found["fsi_kfac"] = self._by_kfac(optimum)
         return found
 
@@ -92,21 +97,29 @@ class Model:
             total += effect.square().sum(0)
         return total / len(self._val)
 
-    def _kept(self, kept: Tensor) -> Any:
-        """The optimum of some of the samples, at the same μ and metric."""
-        everything = torch.ones(len(self._task.train), dtype=torch.bool, device=kept.device)
-        everything[kept] = False
-        gone = everything.nonzero().squeeze(1)
-        return self.optimum if not len(gone) else self.optimum.forget(kept, gone)
+    def _without(self, kept: Tensor) -> Tensor:
+        """Which samples are not in ``kept``."""
+        gone = torch.ones(len(self._task.train), dtype=torch.bool, device=kept.device)
+        gone[kept] = False
+        return gone.nonzero().squeeze(1)
 
     def scores(self, kept: Tensor) -> Tensor:
         """F-SI of the samples in ``kept`` in the model trained on them."""
-        return self._kept(kept.to(self.optimum.delta.device)).informativeness(self._val)
+        optimum, kept = self.optimum, kept.to(self.optimum.delta.device)
+        if isinstance(optimum, SmallOptimum):
+            ridge = optimum.ridge.remove(self._without(kept))
+            return ridge.informativeness(self._cross["val"][:, optimum.ridge.rows(kept)])
+        return optimum.forget(kept, self._without(kept)).informativeness(self._val)
 
     def error(self, kept: Tensor) -> float:
         """Test error in % of the model trained on the samples in ``kept``."""
-        found = self._kept(kept.to(self.optimum.delta.device))
-        outputs = self._problem.described(found).outputs(self._task.test)
+        optimum, kept = self.optimum, kept.to(self.optimum.delta.device)
+        if isinstance(optimum, SmallOptimum):
+            ridge = optimum.ridge.remove(self._without(kept))
+            outputs = ridge.predict(self._cross["test"][:, optimum.ridge.rows(kept)])
+        else:
+            found = optimum.forget(kept, self._without(kept))
+            outputs = self._problem.described(found).outputs(self._task.test)
         return error_rate(outputs, self._task.test.labels)
 
 

@@ -59,8 +59,9 @@ def online(
     Each step adds ``per_step`` samples, balanced over classes; training goes on until the stop
     rule holds or ``max_epochs`` are done, at a constant rate: the smallest of the grid where rates
     are relative to the curvature, else the one that validation chose on the last and largest set.
-    Curvature at w0 is computed again whenever the data doubled.  An exact solver stands for the
-    optimum at each step, where a start cannot matter: it is fitted from w0 only.
+    Curvature at w0 is computed again whenever the data doubled; an exact solver chooses its constants
+    again then.  It stands for the optimum at each step, where a start cannot matter: it is fitted from w0
+    only.
 
     Arguments and rows as in `lqf.experiments.train.train`; one row a mode and step.
 
@@ -90,14 +91,14 @@ def online(
 
     rows: list[Row] = []
     finished, warm = Points(title), _WarmStart(problem, title)
-    learned: LinearProblem | None = None
+    learned: LinearProblem | ExactProblem | None = None
     # Where a start does not matter there is one way.
     modes = MODES if method.optimizer in ("sgd", "kfac_sgd") else MODES[1:]
     with progress(experiment["steps"] * len(modes), title, "fit") as bar:
         for step in range(1, experiment["steps"] + 1):
             now = replace(task, train=task.train.take(step * experiment["per_step"]))
             current = problem.first(len(now.train))
-            if isinstance(current, LinearProblem):
+            if not isinstance(current, NonlinearProblem):
                 learned = _curvature_of(learned, current)
             for mode in modes:
                 known = finished.get((step, mode))
@@ -178,12 +179,17 @@ class _WithStreak:
         self._state.offer(extended)
 
 
-def _curvature_of(known: LinearProblem | None, current: LinearProblem) -> LinearProblem:
+def _curvature_of(
+    known: LinearProblem | ExactProblem | None, current: LinearProblem | ExactProblem
+) -> LinearProblem | ExactProblem:
     """Give ``current`` the curvature known so far, or its own once its data are twice as many."""
     current.forget_curvature()
     if known is None or len(current.train) >= 2 * len(known.train):
         return current
-    current.share_curvature(known)
+    if isinstance(current, LinearProblem):
+        current.share_curvature(cast("LinearProblem", known))
+    else:
+        current.share_curvature(cast("ExactProblem", known))
     return known
 
 

@@ -53,6 +53,8 @@ def search(
 ) -> list[Row]:
     """Fit every point of the grid, choose one on validation, and fit it again with those images.
 
+    An exact optimum chooses nothing there, so it is fitted once, to the images of both.
+
     Args:
         name: name of the method.
         task: the task.
@@ -73,6 +75,15 @@ def search(
         problem = problem_of(method, of, weights, settings, seed)
         return fit_grid(name, method, problem, of, which, settings, seed, title)[0]
 
+    if method.exact:
+        rows = fits(with_validation(data, task, settings), points, title)
+        for row in rows:
+            row |= {
+                "val_err": None,
+                "refit_err": row.get("test_err"),
+                "refit_n_train": row["n_train"],
+            }
+        return rows
     rows = fits(task, points, title)
     for point, row in zip(points, rows, strict=True):
         if row["selected_val"]:

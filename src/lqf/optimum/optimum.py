@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lqf.curvature import Curvature, Metric, SampleGradients, estimate
-from lqf.optimum.choice import EPSILONS, HEADS, Choice, choose
+from lqf.optimum.choice import DECOMPOSED, EPSILONS, HEADS, Choice, choose
 from lqf.optimum.large import LargeOptimum, combinations
 from lqf.optimum.problem import Problem
 from lqf.optimum.small import SmallOptimum
@@ -24,8 +24,6 @@ Optimum = SmallOptimum | LargeOptimum
 MAX_ROWS, MAX_WORK = 2048, 4e11
 #: Multiplications in the kernels, of all ε together, that the constants are chosen from.
 CHOICE_WORK = 2e11
-#: Samples that they are chosen from at most, where that is a part.
-PART = 2048
 #: A candidate that close (relatively) to the best is as good, where conjugate gradients have to reach it.
 SLACK = 0.01
 #: ε of a metric whose μ is given and nothing is chosen, in units of the mean curvature.
@@ -81,7 +79,9 @@ def fit(
     mu = problem.mu or 0.0
     if problem.mu is None:
         rows = len(problem.target) if shared else problem.target.numel()
-        if small and len(epsilons) * _work(problem, rows) <= CHOICE_WORK:
+        # Where there is one ε its kernel is needed anyway.
+        most = MAX_ROWS if len(epsilons) == 1 else DECOMPOSED
+        if small and rows <= most and len(epsilons) * _work(problem, rows) <= CHOICE_WORK:
             kernels, cost = _kernels(problem, samples, curvature, epsilons, shared)
             choice = _chosen(problem, kernels, problem.target, curvature, 0.0)
         else:
@@ -128,7 +128,6 @@ def _chosen(
         target.double(),
         problem.noise,
         problem.group_positions(),
-        problem.seed,
         heads=HEADS if curvature is not None and problem.head else (1.0,),
         slack=slack,
     )
@@ -153,8 +152,9 @@ def _chosen_on_part(
     With one combination its kernel stands for that of every output.
     """
     N, C = problem.target.shape
-    rows = int((2 * CHOICE_WORK / (len(epsilons) * problem.linearized.layout.size)) ** 0.5)
-    count = min(N, PART, max(64, rows))
+    size = problem.linearized.layout.size
+    rows = min(DECOMPOSED, int((2 * CHOICE_WORK / (len(epsilons) * size)) ** 0.5))
+    count = min(N, max(64, rows))
     generator = torch.Generator().manual_seed(problem.seed)
     order = torch.randperm(N, generator=generator)[:count]
     part = problem.select(order.sort().values.to(problem.target.device))

@@ -98,14 +98,6 @@ class SmallOptimum:
             total += count * self.ridge.informativeness(cross)
         return total / len(images)
 
-    def informativeness_eq8(self, images: Tensor) -> Tensor:
-        """F-SI as LQF eq. 8 is printed, N, float64."""
-        total = torch.zeros(len(self.ridge), dtype=torch.float64, device=self.delta.device)
-        for cross in self._cross(images):
-            count = len(cross) // self.ridge.width
-            total += count * self.ridge.informativeness_eq8(cross)
-        return total / len(images)
-
     def covariance(self, images: Tensor) -> Tensor:
         """``J (JᵀΩJ + μM)⁻¹ Jᵀ`` of every image, M × C × C, float64."""
         parts = []

@@ -89,8 +89,9 @@ def read_rows(path: Path, columns: Sequence[str], about: Mapping[str, Any]) -> p
     for column in () if what else _ERRORS:
         if column in frame.columns:
             value = pd.to_numeric(fine[column], errors="coerce")
-            # Where a row has no status, it need not have an error.
-            wrong = fine[~value.between(0, 100) & (value.notna() | ("status" in frame.columns))]
+            # Where a row has no status it need not have an error, and an exact fit validates nothing.
+            needed = "status" in frame.columns and column != "val_err"
+            wrong = fine[~value.between(0, 100) & (value.notna() | needed)]
             if len(wrong):
                 shown, row = wrong[column].iloc[0], wrong.index[0] + 2
                 what = f"has {column} {shown} in row {row}, which is no error rate in %"

@@ -86,6 +86,11 @@ class DenseRidge:
         """``R − Jδ`` of the training samples, N × C."""
         return self.mu * self.noise[:, None] * self.coefficients
 
+    def predict(self, cross: Tensor) -> Tensor:
+        """``J_t δ`` of every input, M × C; ``cross`` as in `respond`."""
+        flat = self.coefficients.reshape(len(self.gram), -1)
+        return (cross @ flat).reshape(-1, self.target.shape[1])
+
     def rows(self, index: Tensor) -> Tensor:
         """Positions of some samples in K."""
         return (index[:, None] * self.width + torch.arange(self.width).to(index)).reshape(-1)
