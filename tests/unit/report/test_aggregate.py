@@ -273,7 +273,7 @@ def test_every_missing_seed_is_named_at_once(tmp_path: Path) -> None:
     [
         ("5.0,5.0", "5.0,6.0", "its hash is another"),
         (",ok,", ",OK,", "its hash is another"),
-        ("5.0,5.0", "nan,5.0", "has val_err nan in row 2, which is no error rate"),
+        ("5.0,5.0", "5.0,nan", "has test_err nan in row 2, which is no error rate"),
         ("5.0,5.0", "5.0,101", "has test_err 101 in row 2, which is no error rate"),
     ],
 )
