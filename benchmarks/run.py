@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks import (
+    attribution,
     engine,
     epoch,
     feed,
@@ -22,6 +23,7 @@ from benchmarks.realbench import Absent
 #: A benchmark has TITLE, ``measure(rounds, small)`` -> rows, ``markdown(result)`` -> text, and
 #: ``plot(result, path)``; ROUNDS is its usual number of repetitions.
 BENCHMARKS: dict[str, ModuleType] = {
+    "attribution": attribution,
     "engine": engine,
     "epoch": epoch,
     "feed": feed,
