@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,7 @@ class ConfigError(ValueError):
 def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> Config:
     """Lay one configuration over another as Snakemake does.
 
-    Args:
-        base: The configuration underneath.
-        overlay: Its mappings are merged key by key; everything else, lists too, is replaced.
-
-    Returns:
-        A new configuration.
+    Mappings are merged key by key; everything else, lists too, is replaced.
     """
     merged = dict(base)
     for key, value in overlay.items():
@@ -49,13 +46,7 @@ def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> Config:
 
 
 def load(*paths: str | Path) -> Config:
-    """Read configuration files, each laid over the ones before.
-
-    Args:
-        paths: YAML files.
-
-    Returns:
-        The merged configuration, unchecked.
+    """Read YAML files, each laid over the ones before; the result is unchecked.
 
     Raises:
         ConfigError: If a file is missing or is not a mapping.
@@ -127,22 +118,15 @@ def _expanded(config: Mapping[str, Any]) -> Config:
 
 
 def runs(config: Mapping[str, Any], experiments: Iterable[str]) -> list[tuple[str, str, int]]:
-    """List the runs of some experiments that share a kind of job, each once.
+    """List data set, method and seed of the runs of some experiments, each once, sorted.
 
-    Args:
-        config: A resolved configuration.
-        experiments: Their names; those that are dropped are passed over.
-
-    Returns:
-        Data set, method and seed of every run, sorted.
+    Experiments that are dropped are passed over.
     """
     found: set[tuple[str, str, int]] = set()
     for name in experiments:
         if (section := config["experiments"].get(name)) is not None:
             datasets = section.get("datasets") or [section["dataset"]]
-            for dataset in datasets:
-                for one in section["methods"]:
-                    found.update((dataset, one, seed) for seed in section["seeds"])
+            found.update(product(datasets, section["methods"], section["seeds"]))
     return sorted(found)
 
 
@@ -169,10 +153,7 @@ def job_settings(
     sections = set(config["training"])
     if method_name is not None:
         point = points(config)[method_name]
-        settings["method"] = {
-            key: getattr(point, key)
-            for key in ("trained", "loss", "activation", "optimizer", "pooling")
-        }
+        settings["method"] = asdict(point)
         sections = {point.training}
     settings["training"] = {key: config["training"][key] for key in sorted(sections)}
     if experiment is not None:
@@ -186,12 +167,5 @@ def job_settings(
 
 
 def dumps(settings: Mapping[str, Any]) -> str:
-    """Write settings so that equal ones are equal text.
-
-    Args:
-        settings: A mapping of plain values.
-
-    Returns:
-        JSON on one line with sorted keys.
-    """
+    """Write settings so that equal ones are equal text: JSON on one line with sorted keys."""
     return json.dumps(settings, sort_keys=True, ensure_ascii=False)

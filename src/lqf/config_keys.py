@@ -249,14 +249,7 @@ class Keys(Section):
 
 
 def points(config: Mapping[str, Any]) -> dict[str, method.Method]:
-    """List the methods that a configuration may name.
-
-    Args:
-        config: The configuration; its key `methods` adds to the paper's named points.
-
-    Returns:
-        Name -> the five choices.
-    """
+    """List the methods that a configuration may name: the paper's, and those of its key `methods`."""
     further = config.get("methods") or {}
     return {
         **method.METHODS,
@@ -266,11 +259,7 @@ def points(config: Mapping[str, Any]) -> dict[str, method.Method]:
 
 @functools.cache
 def schema() -> dict[str, Any]:
-    """The keys as a JSON schema (2020-12).
-
-    Returns:
-        What `workflow/schemas/config.schema.yaml` holds.
-    """
+    """The keys as a JSON schema (2020-12), as in `workflow/schemas/config.schema.yaml`."""
 
     def plain(node: Any) -> Any:
         if isinstance(node, dict):

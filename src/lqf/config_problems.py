@@ -42,14 +42,9 @@ _BOUNDS = {
 
 
 def problems(config: Mapping[str, Any], published: Mapping[str, Published]) -> list[str]:
-    """Find what is wrong with a configuration.
+    """Find what is wrong with a merged configuration: one sentence a problem.
 
-    Args:
-        config: The merged configuration.
-        published: The catalogue's data sets.
-
-    Returns:
-        One sentence a problem; what names and sizes mean is looked at once every shape is right.
+    What names and sizes mean is looked at once every shape is right.
     """
     try:
         Keys.model_validate(config)
@@ -65,6 +60,10 @@ def _nearest(value: object, allowed: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(value), names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}allowed are {', '.join(names)}"
+
+
+def _unknown(where: str, value: object, why: str, allowed: Iterable[str]) -> str:
+    return f"config key '{where}' is {value!r}, {why}: {_nearest(value, allowed)}."
 
 
 def _path(parts: Iterable[str | int]) -> str:
@@ -157,22 +156,17 @@ def _meaning_problems(
     known = [*catalogue.names(), *published, *(config.get("own") or {})]
     for position, name in enumerate(config["datasets"]):
         if name not in known:
-            yield f"config key 'datasets[{position}]' is {name!r}, not a data set: " + (
-                f"{_nearest(name, known)}."
-            )
+            yield _unknown(f"datasets[{position}]", name, "not a data set", known)
     yield from backbones.problems(config["backbone"], config["image_size"])
     pretrain = config["backbone"]["pretrain"]
     if pretrain is not None and pretrain["dataset"] not in known:
-        yield (
-            f"config key 'backbone.pretrain.dataset' is {pretrain['dataset']!r}, not a data set: "
-            f"{_nearest(pretrain['dataset'], known)}."
-        )
+        yield _unknown("backbone.pretrain.dataset", pretrain["dataset"], "not a data set", known)
     for name in config.get("methods") or {}:
         if name in method.METHODS:
             yield f"config key 'methods.{name}' redefines a method of the paper: choose another name."
     run = [name for name, section in config["experiments"].items() if section is not None]
     if (only := config.get("only")) is not None and only not in run:
-        yield f"config key 'only' is {only!r}, not an experiment: {_nearest(only, run)}."
+        yield _unknown("only", only, "not an experiment", run)
     for name, section in config["experiments"].items():
         if section is not None and name == (only or name):
             yield from _experiment_problems(config, name, section, listings, published)
@@ -198,33 +192,23 @@ def _experiment_problems(
     listed = [(f"datasets[{i}]", one) for i, one in enumerate(section.get("datasets", []))]
     for key, dataset in [*single, *listed]:
         if dataset not in config["datasets"]:
-            yield (
-                f"config key '{where}.{key}' is {dataset!r}, which is not listed under 'datasets': "
-                f"{_nearest(dataset, config['datasets'])}."
-            )
-        else:
-            training = amounts.training_images(dataset, listings, published)
-            if training is not None:
-                yield from amounts.size_problems(config, where, section, dataset, training)
+            why = "which is not listed under 'datasets'"
+            yield _unknown(f"{where}.{key}", dataset, why, config["datasets"])
+        elif (training := amounts.training_images(dataset, listings, published)) is not None:
+            yield from amounts.size_problems(config, where, section, dataset, training)
     known, network = points(config), config["backbone"]["network"]
     if (implied := IMPLIED.get(name)) and known[implied].training not in config["training"]:
         yield f"config key '{where}' needs the key 'training.{known[implied].training}'."
     for position, one in enumerate(section.get("methods", [])):
+        key = f"{where}.methods[{position}]"
         if one not in known:
-            yield (
-                f"config key '{where}.methods[{position}]' is {one!r}, not a method: "
-                f"{_nearest(one, known)}."
-            )
-        elif known[one].training not in config["training"]:
-            yield (
-                f"config key '{where}.methods[{position}]' is {one!r}, which needs the key "
-                f"'training.{known[one].training}'."
-            )
+            yield _unknown(key, one, "not a method", known)
+        elif (grid := known[one].training) not in config["training"]:
+            yield f"config key '{key}' is {one!r}, which needs the key 'training.{grid}'."
         elif known[one].pooling == "covariance" and not backbones.gives_maps(network):
             yield (
-                f"config key '{where}.methods[{position}]' is {one!r}, which pools a feature map by "
-                f"covariance, but the head of {network!r} sees no map: leave the method out, or take "
-                "another network (a ResNet, say)."
+                f"config key '{key}' is {one!r}, which pools a feature map by covariance, but the head of "
+                f"{network!r} sees no map: leave the method out, or take another network (a ResNet, say)."
             )
     for reference in _REFERENCES.get(name, ()):
         if reference not in section["methods"]:

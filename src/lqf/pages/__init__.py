@@ -14,13 +14,7 @@ _KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
 def write_page(name: str, path: Path, **values: object) -> None:
-    """Write a page from its template.
-
-    Args:
-        name: The template, in lqf/pages/templates.
-        path: The file.
-        values: What the template shows; text is escaped.
-    """
+    """Write a page from a template in lqf/pages/templates, which shows the values; text is escaped."""
     folder = files("lqf.pages") / "templates"
     parts = {one: (folder / one).read_text(encoding="utf-8") for one in ("style.css", "table.js")}
     environment = Environment(
@@ -33,27 +27,14 @@ def write_page(name: str, path: Path, **values: object) -> None:
 
 
 def embedded(content: bytes, kind: str | None = None) -> str:
-    """The address of a file that holds its content.
-
-    Args:
-        content: Of the file.
-        kind: Its media type; None tells PNG and JPEG apart.
-
-    Returns:
-        A data URL.
-    """
+    """A data URL of the content of a file; without a media type, PNG and JPEG are told apart."""
     found = (media for start, media in _KINDS.items() if content.startswith(start))
     media = kind or next(found, "application/octet-stream")
     return f"data:{media};base64,{base64.b64encode(content).decode()}"
 
 
 def write_text(text: str, path: Path) -> None:
-    """Write a file that appears whole or not at all.
-
-    Args:
-        text: Its content.
-        path: The file.
-    """
+    """Write a file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     part.write_text(text, encoding="utf-8")

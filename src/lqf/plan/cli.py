@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,7 @@ Command = Callable[[str, str, Callable[[argparse.Namespace], None]], Any]
 
 
 def register(command: Command) -> None:
-    """Add the sub-command to a parser.
-
-    Args:
-        command: Makes a sub-command of a name, a help text and what it runs.
-    """
+    """Add the sub-command to a parser."""
     sub = command("plan", "what a run will take: jobs, download, disk, hours on a GPU", _plan)
     sub.add_argument(
         "--configfile",
@@ -72,7 +69,7 @@ def _plan(options: argparse.Namespace) -> None:
     times = options.times or root / "benchmarks" / "results" / "epoch.json"
     plan = summary.make(resolved, catalogue, times, options.device, _machine(options))
     if options.json:
-        print(json.dumps(plan.as_dict(), indent=1))
+        print(json.dumps(dataclasses.asdict(plan), indent=1))
         return
     for line in summary.lines(plan):
         print(line)

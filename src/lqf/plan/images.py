@@ -19,14 +19,7 @@ _DIGITS = 1797
 
 @dataclass(frozen=True)
 class Images:
-    """Numbers of images of a data set.
-
-    Attributes:
-        train: Training images, N.
-        val: Validation images.
-        test: Test images.
-        classes: C.
-    """
+    """Numbers of images of each split, and of classes C."""
 
     train: int
     val: int
@@ -40,15 +33,14 @@ class Images:
 
     def of_each_class(self, number: int | None) -> Images:
         """The same with at most so many training images a class; None takes all."""
-        if number is None:
-            return self
-        return replace(self, train=min(self.train, number * self.classes))
+        most = self.train if number is None else number * self.classes
+        return replace(self, train=min(self.train, most))
 
 
 def images_of(
     name: str, folder: Path, published: Catalogue, own: Listing | None = None
 ) -> Images | None:
-    """Count the images of a data set.
+    """Count the images of a data set; None if there is no such one.
 
     Args:
         name: Its name.
@@ -56,9 +48,6 @@ def images_of(
         published: The catalogue; its splits of a drawn share are rounded, and the rest may hold
             images of a class that is dropped.
         own: The images of a data set of the user; they go before what was prepared of them earlier.
-
-    Returns:
-        The numbers, or None if there is no such data set.
     """
     if own is not None:
         counts = Counter(entry.split for entry in own.entries)

@@ -18,27 +18,13 @@ OWN = ("elr", "kshot", "online")
 
 
 def datasets(config: Mapping[str, Any]) -> list[str]:
-    """List the data sets that are prepared, the source task's included.
-
-    Args:
-        config: A resolved configuration.
-
-    Returns:
-        Their names, in the order of the configuration.
-    """
+    """List the data sets that are prepared, the source task's included."""
     pretrain = config["backbone"]["pretrain"]
     return list(dict.fromkeys([*config["datasets"], *([pretrain["dataset"]] if pretrain else [])]))
 
 
 def published_weights(config: Mapping[str, Any]) -> list[str]:
-    """List the published weights that the methods need.
-
-    Args:
-        config: A resolved configuration.
-
-    Returns:
-        NETWORK.SOURCE of each, once.
-    """
+    """List the published weights that the methods need, as NETWORK.SOURCE, each once."""
     backbone = config["backbone"]
     if backbone["pretrain"] is not None:
         return []
@@ -47,14 +33,7 @@ def published_weights(config: Mapping[str, Any]) -> list[str]:
 
 
 def activations(config: Mapping[str, Any]) -> list[str]:
-    """List the activations that the backbone is needed with.
-
-    Args:
-        config: A resolved configuration.
-
-    Returns:
-        Those of the methods that are run and of the notebook's, sorted.
-    """
+    """List the activations that the methods and the notebook need the backbone with."""
     points = settings.points(config)
     methods = {"lqf"} if config["backbone"]["pretrain"] else set()
     for name, section in config["experiments"].items():
@@ -63,14 +42,9 @@ def activations(config: Mapping[str, Any]) -> list[str]:
 
 
 def count(config: Mapping[str, Any], published: Iterable[str]) -> dict[str, int]:
-    """Count the jobs of each rule for the default target in an empty folder.
+    """Count the jobs of each rule for the default target in an empty folder, in the order of the work.
 
-    Args:
-        config: A resolved configuration.
-        published: Names of the data sets that are downloaded.
-
-    Returns:
-        Rule -> number of jobs, in the order of the work; rules without a job are left out.
+    Rules without a job are left out; `published` names the data sets that are downloaded.
     """
     experiments = config["experiments"]
     names = datasets(config)

@@ -68,14 +68,9 @@ def on_gpu(operations: float, gpu: str, utilisation: float = UTILISATION) -> tup
 
 
 def operations(network: str, pixels: int) -> float:
-    """Count the products and sums of one image forward; nothing is computed.
+    """Count the FLOP of one image forward; a multiplication with its addition counts 2.
 
-    Args:
-        network: Name of the backbone.
-        pixels: Side of the image.
-
-    Returns:
-        FLOP; a multiplication with its addition counts 2.
+    Nothing is computed.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -91,12 +86,7 @@ def operations(network: str, pixels: int) -> float:
 
 
 def on_this_machine(network: str, pixels: int, budget: float = 30.0) -> tuple[float, str]:
-    """Measure ordinary training steps on random images.
-
-    Args:
-        network: Name of the backbone.
-        pixels: Side of the images.
-        budget: Seconds after which no further step begins.
+    """Measure ordinary training steps on random images; no step begins after `budget` seconds.
 
     Returns:
         Seconds of one image (the fastest of some steps), and how they came about.

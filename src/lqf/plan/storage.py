@@ -16,14 +16,9 @@ _SWAP = (
 
 @dataclass(frozen=True)
 class Fetched:
-    """One thing that is downloaded.
+    """One thing that is downloaded: its bytes as far as known, and files whose size is not.
 
-    Attributes:
-        name: Data set or weights.
-        bytes: Size, as far as known.
-        unknown: Files whose size is not known.
-        by_hand: What may have to be put in place by hand, in one sentence for each part.
-        single: Parts that have one address and no other.
+    Besides, a sentence for what may have to be put in place by hand, and parts with a single address.
     """
 
     name: str
@@ -34,14 +29,9 @@ class Fetched:
 
 
 def of_dataset(dataset: Published, folder: str) -> Fetched:
-    """What the archives of a data set take.
+    """What the best choice of each part of a data set with an address takes.
 
-    Args:
-        dataset: The catalogue's entry.
-        folder: Where its archives may be put.
-
-    Returns:
-        Sizes of the best choice of each part that has an address.
+    `folder` is where its archives may be put.
     """
     files = [file for part in dataset.parts for file in dataset.choice(part)]
     sentences = []
@@ -64,16 +54,9 @@ def of_dataset(dataset: Published, folder: str) -> Fetched:
 
 
 def of_weights(name: str, file: File | None, folder: str, *, leaky: bool = False) -> Fetched:
-    """What published weights take.
+    """What published weights NETWORK.SOURCE take; file is None where only torchvision knows it.
 
-    Args:
-        name: NETWORK.SOURCE.
-        file: The file, or None where only torchvision knows it.
-        folder: Where it may be put, in a folder NAME.
-        leaky: Whether they are for the leaky ReLU, which may be put into other weights instead.
-
-    Returns:
-        Its size.
+    Those for the leaky ReLU may be put into other weights instead.
     """
     if file is None:
         return Fetched(name, 0, (name,), ())
@@ -98,27 +81,12 @@ def _reason(file: File) -> str:
 
 
 def packed_bytes(images: Mapping[str, Images], side: int) -> int:
-    """Size of the prepared data sets.
-
-    Args:
-        images: Data set -> its numbers of images.
-        side: Height and width of the stored images, S.
-
-    Returns:
-        N · S² · 3 bytes over all of them.
-    """
+    """Size of the prepared data sets of side S: N · S² · 3 bytes over all of them."""
     return sum(one.total for one in images.values()) * side * side * 3
 
 
 def unpacking_bytes(datasets: Iterable[Published]) -> int:
-    """Most that one data set may expand to while it is prepared; it is removed afterwards.
-
-    Args:
-        datasets: The data sets.
-
-    Returns:
-        Bytes.
-    """
+    """Most bytes that one data set may expand to while it is prepared, which are freed afterwards."""
     return max(
         (
             sum(file.unpacked or 0 for part in one.parts for file in one.choice(part))

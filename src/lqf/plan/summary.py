@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,18 +28,14 @@ class Plan:
     """What a run will take.
 
     Attributes:
-        scale: Name of the scale.
-        network: The backbone.
-        pixels: Side of the images that it sees.
+        pixels: Side of the images that the network sees.
         jobs: Rule -> number of jobs in an empty folder.
         images: Data set -> its numbers of images.
         left_out: Data set of the user -> why files of it are not used -> how many.
-        downloads: What is downloaded.
         archives: Bytes of the archives, as far as known.
         unpacking: Bytes that one data set may take while it is prepared.
         stored: Side of the prepared images.
         packed: Bytes of the prepared data sets.
-        work: Passes through the network.
         measured: Times that the estimate rests on; empty where none fits.
         hours: Time of the work, on one device.
         unknown: Work for which no time is measured.
@@ -70,10 +65,6 @@ class Plan:
     speed: float
     basis: str
 
-    def as_dict(self) -> dict[str, Any]:
-        """The plan in plain values."""
-        return dataclasses.asdict(self)
-
 
 def make(
     config: Mapping[str, Any],
@@ -91,9 +82,6 @@ def make(
         device: Device whose times are wanted; None takes the one that was measured.
         machine: What else the hours are for. None takes a GPU of today where only a CPU
             was measured.
-
-    Returns:
-        The plan.
     """
     names = jobs.datasets(config)
     data = Path(config["data_folder"] or "data") / config["scale"]
@@ -163,16 +151,9 @@ def _times(
 
 
 def lines(plan: Plan) -> Iterator[str]:
-    """Write a plan for a terminal.
-
-    Args:
-        plan: The plan.
-
-    Yields:
-        Lines.
-    """
-    size = f"{plan.pixels} pixels"
-    yield f"Scale {plan.scale}: {_some(len(plan.images), 'data set')}, {plan.network} at {size}"
+    """Write a plan for a terminal."""
+    sets = f"{len(plan.images)} data set{'s' * (len(plan.images) != 1)}"
+    yield f"Scale {plan.scale}: {sets}, {plan.network} at {plan.pixels} pixels"
     yield ""
     yield "Jobs in an empty folder (`snakemake -n` tells what is left of them)"
     for rule, number in plan.jobs.items():
@@ -208,8 +189,7 @@ def _download_lines(plan: Plan) -> Iterator[str]:
         unknown = f"  without {', '.join(one.unknown)}: size unknown" if one.unknown else ""
         yield f"  {one.name:<26}{gigabytes(one.bytes):>9}{unknown}"
     yield f"  {'total':<26}{gigabytes(plan.archives):>9}" + _more(plan.downloads)
-    by_hand = [sentence for one in plan.downloads for sentence in one.by_hand]
-    if by_hand:
+    if by_hand := [sentence for one in plan.downloads for sentence in one.by_hand]:
         yield "  May need your hand:"
         for sentence in by_hand:
             yield from _wrapped(sentence)
@@ -229,11 +209,7 @@ def _wrapped(sentence: str) -> list[str]:
 
 def _more(downloads: Sequence[Fetched]) -> str:
     number = sum(len(one.unknown) for one in downloads)
-    return f"  and {_some(number, 'file')} of unknown size" if number else ""
-
-
-def _some(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"  and {number} file{'s' * (number != 1)} of unknown size" if number else ""
 
 
 def _time_lines(plan: Plan) -> Iterator[str]:
@@ -294,11 +270,9 @@ def _source_lines(plan: Plan) -> Iterator[str]:
     yield "  Assumed:"
     for other, names in sorted(lent.items()):
         yield from _wrapped(f"the time of {other} also for {', '.join(sorted(names))}")
-    shares = (
-        f"{times.FORWARD['all']:.2f} (ordinary) or {times.FORWARD['linearized']:.2f} (linearised)"
-    )
     yield from _wrapped(
-        f"a pass forward alone takes {shares} of one of training, by counting products"
+        f"a pass forward alone takes {times.FORWARD['all']:.2f} (ordinary) or "
+        f"{times.FORWARD['linearized']:.2f} (linearised) of one of training, by counting products"
     )
     if plan.unknown:
         names = {one.method for one in plan.unknown}

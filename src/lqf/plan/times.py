@@ -50,13 +50,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Hours:
-    """Time of the jobs of a rule that train one method.
-
-    Attributes:
-        work: The passes.
-        hours: Hours on one device.
-        measured: The method whose time it is, which another one may lend.
-    """
+    """Hours of some work on one device, by the time of the method that was `measured`."""
 
     work: Work
     hours: float
@@ -64,16 +58,13 @@ class Hours:
 
 
 def read(path: Path, network: str, pixels: int, device: str | None = None) -> list[Measured]:
-    """Read the times of a network at an image size.
+    """Read the times of a network at an image size: the fastest of each method, on one device.
 
     Args:
         path: The benchmark's result, benchmarks/results/epoch.json.
         network: Name of the backbone.
         pixels: Side of the images that the network sees.
         device: The device; None takes the first that is no CPU, else the first.
-
-    Returns:
-        The fastest row of each method, all of one device.
 
     Raises:
         NoTimes: If there is none.
@@ -115,15 +106,10 @@ def read(path: Path, network: str, pixels: int, device: str | None = None) -> li
 
 
 def counted(seconds: float, device: str) -> list[Measured]:
-    """Times of a network of which nothing but ordinary training is known, by counting products.
+    """Times of a network of which only ordinary training is known: `seconds` an image.
 
-    Args:
-        seconds: Of one image in ordinary training.
-        device: What they are of.
-
-    Returns:
-        A linearised step costs 5 passes forward where an ordinary one costs 3, and so does the
-        curvature; a head needs one.
+    Counted by products: a linearised step costs 5 passes forward where an ordinary one costs 3, and so
+    does the curvature; a head needs one.
     """
     linear = 5 / 3 * seconds
     return [
@@ -139,7 +125,7 @@ def hours(
     methods: Mapping[str, Method],
     speed: float = 1.0,
 ) -> tuple[list[Hours], list[Work]]:
-    """Turn passes into hours.
+    """Turn passes into hours, and name the work for which nothing alike is measured.
 
     Args:
         works: The passes.
@@ -147,9 +133,6 @@ def hours(
         methods: Name -> the five choices; a method that is not measured takes the time of one that
             does the same to an image.
         speed: How many times as fast as the measured device the one is that the hours are for.
-
-    Returns:
-        What can be estimated, and the work for which nothing alike is measured.
     """
     found, unknown = [], []
     for work in works:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from operator import add
 from typing import Any
 
 from lqf import config as settings
@@ -45,24 +46,12 @@ class Passes:
     features: int = 0
 
     def __add__(self, other: Passes) -> Passes:
-        return Passes(
-            self.training + other.training,
-            self.evaluation + other.evaluation,
-            self.setup + other.setup,
-            self.problems + other.problems,
-            self.features + other.features,
-        )
+        return Passes(*map(add, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)
 class Work:
-    """All jobs of a rule that train one method.
-
-    Attributes:
-        rule: The rule.
-        method: The method.
-        passes: Their passes.
-    """
+    """All passes of the jobs of a rule that train one method."""
 
     rule: str
     method: str
@@ -70,15 +59,7 @@ class Work:
 
 
 def of(config: Mapping[str, Any], images: Mapping[str, Images]) -> list[Work]:
-    """Count the passes of every rule and method.
-
-    Args:
-        config: A resolved configuration.
-        images: Data set -> its numbers of images; jobs on other data sets are not counted.
-
-    Returns:
-        One item for each rule and method.
-    """
+    """Count the passes of every rule and method; jobs on data sets without images are not counted."""
     found: dict[tuple[str, str], Passes] = {}
     for rule, name, passes in _jobs(config, images):
         found[rule, name] = found.get((rule, name), Passes()) + passes
