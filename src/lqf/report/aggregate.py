@@ -24,6 +24,7 @@ _AGGREGATORS: dict[str, Aggregator] = {
     "spectrum": aggregate_samples.spectrum,
     "informativeness": aggregate_samples.informativeness,
 }
+"""Of the folder runs/<scale>, a section of the config, and seeds where it has none: file name -> rows."""
 
 
 def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -31,7 +32,7 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[s
 
     Args:
         runs: The folder runs/<scale>.
-        output: The folder results/<scale>; it is made if need be.
+        output: The folder results/<scale>.
         settings: The resolved config: `experiments` (an experiment that is absent or null is left
             out), `seeds`, and optionally `data`, the folder of the prepared data sets (by default
             data/<scale> beside runs/), and `partial`: then runs that cannot be used are left out,
@@ -55,9 +56,13 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[s
         )
     data = Path(settings.get("data") or runs.parent.parent / "data" / runs.name)
     seeds = settings.get("seeds", [0])
+    described = {
+        about.parent.name: json.loads(about.read_text(encoding="utf-8"))
+        for about in sorted(data.glob("*/dataset.json"))
+    }
     left_out: list[dict[str, Any]] = []
     for experiment in [name for name in _AGGREGATORS if name in sections]:
-        section = {**sections[experiment], "described": _described(data)}
+        section = {**sections[experiment], "described": described}
         lacking: list[dict[str, Any]] = []
         if settings.get("partial"):
             section["lacking"] = lacking
@@ -76,11 +81,3 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[s
             aggregate_samples.save_images(scores, shown, data, output / "informative_images.png")
         left_out += [{"experiment": experiment, **one} for one in lacking]
     return left_out
-
-
-def _described(data: Path) -> dict[str, Any]:
-    """Returns what the folders of the prepared data sets say about them."""
-    return {
-        about.parent.name: json.loads(about.read_text(encoding="utf-8"))
-        for about in sorted(data.glob("*/dataset.json"))
-    }

@@ -1,4 +1,8 @@
-"""Errors of data set × method: Table 1, Table 2, Figures 1 (left) and 2."""
+"""Errors of data set × method: Table 1, Table 2, Figures 1 (left) and 2.
+
+An aggregator takes the folder runs/<scale>, its section of the config, and the seeds where the section
+has none; it returns the rows of each file.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +19,13 @@ from lqf.data.published import Published
 from lqf.data.published_reader import default_path, read
 from lqf.report import paper
 from lqf.report.raw import CHOICES, order_by, read_metrics, select
-from lqf.report.statistics import relative_increase, standard_deviation, t_interval
+from lqf.report.statistics import relative_increase, standard_deviation, summed_up
 
 Frames = dict[str, pd.DataFrame]
 
 
 def comparison(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
-    """Aggregates Table 1 and Figure 1 (left): errors, and their increase over `nlft`.
-
-    Args:
-        runs: The folder runs/<scale>.
-        section: `experiments.comparison` of the config.
-        seeds: Seeds, where the section has none.
-
-    Returns:
-        File name -> rows.
-    """
+    """Aggregates Table 1 and Figure 1 (left): errors, and their increase over `nlft`."""
     selected = selected_runs(runs, section, seeds)
     means = mean_errors(selected, section, "table1")
     relative = relative_to(means, "nlft")
@@ -47,13 +42,7 @@ def comparison(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Fra
 def ablation(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     """Aggregates Figure 2: errors of LQF without an ingredient, and their increase over LQF.
 
-    Args:
-        runs: The folder runs/<scale>.
-        section: `experiments.ablation` of the config; `lqf` is read even if not listed.
-        seeds: Seeds, where the section has none.
-
-    Returns:
-        File name -> rows.
+    `lqf` is read even if not listed.
     """
     methods = [*dict.fromkeys(["lqf", *section["methods"]])]
     section = {**section, "methods": methods}
@@ -70,16 +59,7 @@ def ablation(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frame
 
 
 def fine_grained(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
-    """Aggregates Table 2.
-
-    Args:
-        runs: The folder runs/<scale>.
-        section: `experiments.fine_grained` of the config.
-        seeds: Seeds, where the section has none.
-
-    Returns:
-        File name -> rows.
-    """
+    """Aggregates Table 2."""
     selected = selected_runs(runs, section, seeds)
     means = mean_errors(selected, section, "table2")
     return {"fine_grained.csv": means, "fine_grained_runs.csv": selected}
@@ -88,34 +68,20 @@ def fine_grained(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> F
 def dataset_columns(name: str, section: Mapping[str, Any]) -> dict[str, Any]:
     """Describes a data set for tables and figures.
 
-    Args:
-        name: A data set of the demo, of the paper, or of the user.
-        section: An experiment of the config; `described` holds what the folder of a data set says
-            about it, by name.
-
     Returns:
         title, group, distance, paper (the data set of the paper that it is or stands for) and
         stand_in (whether it only stands for it, so that numbers must not be compared).
     """
     if (demo := catalogue.DEMO.get(name)) is not None:
-        return {
-            "title": demo.title,
-            "group": demo.group,
-            "distance": demo.distance,
-            "paper": demo.paper,
-            "stand_in": True,
-        }
+        keys = ("title", "group", "distance", "paper")
+        return {**{key: getattr(demo, key) for key in keys}, "stand_in": True}
     if (one := _published().get(name)) is not None:
         about = {"title": one.title, "group": one.group, "distance": "real", "paper": one.paper}
         return {**about, "stand_in": False}
+    unknown = {"title": name, "group": "", "distance": ""}
     known = section.get("described", {}).get(name, {})
-    return {
-        "title": known.get("title", name),
-        "group": known.get("group", ""),
-        "distance": known.get("distance", ""),
-        "paper": None,
-        "stand_in": True,
-    }
+    about = {key: known.get(key, default) for key, default in unknown.items()}
+    return {**about, "paper": None, "stand_in": True}
 
 
 @cache
@@ -128,20 +94,13 @@ def _published() -> Mapping[str, Published]:
 def selected_runs(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> pd.DataFrame:
     """One row a run: the grid point selected on validation, and the error of the best on test.
 
-    Args:
-        runs: The folder runs/<scale>.
-        section: An experiment of the config with datasets and methods.
-        seeds: Seeds, where the section has none.
-
-    Returns:
-        Rows in the order of the config; columns ending in `_on_test` belong to the grid point
-        that was selected on test.
+    Rows are in the order of the config; columns ending in `_on_test` belong to the grid point that was
+    selected on test.
     """
     raw = read_metrics(runs, "train", section, seeds)
     keys = ["dataset", "method", "seed"]
-    chosen = select(raw, keys, "selected_val")
     on_test = select(raw, keys, "selected_test")[[*keys, "test_err", "rate", "weight_decay"]]
-    chosen = chosen.merge(on_test, on=keys, suffixes=("", "_on_test"))
+    chosen = select(raw, keys, "selected_val").merge(on_test, on=keys, suffixes=("", "_on_test"))
     columns = [*keys, "status", "n_points", "n_diverged", "at_edge", "n_train", "n_test", *CHOICES]
     columns += ["residual", "train_loss", "train_err", "val_err", "test_err"]
     columns += ["test_err_on_test", "rate_on_test", "weight_decay_on_test"]
@@ -156,11 +115,6 @@ def mean_errors(
 ) -> pd.DataFrame:
     """Means over seeds; diverged runs never enter them.
 
-    Args:
-        selected: What `selected_runs` returns.
-        section: The experiment, for the order of rows.
-        table: The paper's table whose numbers stand beside ours, if any.
-
     Returns:
         One row a data set and method: test error in % with standard deviation and 95 % t
         interval over the n_seeds runs that did not diverge (of n_runs), the grid point chosen most
@@ -169,7 +123,7 @@ def mean_errors(
     rows = []
     for (dataset, method), runs in selected.groupby(["dataset", "method"], sort=True):
         fine = runs[runs["status"] == "ok"]
-        mean, on_test = t_interval(fine["test_err"]), t_interval(fine["test_err_on_test"])
+        errors = summed_up("err", fine["test_err"])
         about = dataset_columns(str(dataset), section)
         printed = None
         if table and about["paper"] and not about["stand_in"]:
@@ -179,11 +133,7 @@ def mean_errors(
                 "dataset": dataset,
                 **about,
                 "method": method,
-                "err_mean": mean.value,
-                "err_std": standard_deviation(fine["test_err"]),
-                "err_low": mean.low,
-                "err_high": mean.high,
-                "n_seeds": len(fine),
+                **errors,
                 "n_runs": len(runs),
                 "status": "ok" if len(fine) else "diverged",
                 "n_points": int(runs["n_points"].sum()),
@@ -193,10 +143,10 @@ def mean_errors(
                 "n_test": runs["n_test"].iloc[0],
                 "best_rate": _most_common(fine["rate"]),
                 "best_weight_decay": _most_common(fine["weight_decay"]),
-                "err_mean_on_test": on_test.value,
+                "err_mean_on_test": fine["test_err_on_test"].mean(),
                 "err_std_on_test": standard_deviation(fine["test_err_on_test"]),
                 "paper_err": np.nan if printed is None else printed,
-                "diff": np.nan if printed is None else mean.value - printed,
+                "diff": np.nan if printed is None else errors["err_mean"] - printed,
             }
         )
     orders = {"dataset": section["datasets"], "method": section["methods"]}
@@ -204,14 +154,9 @@ def mean_errors(
 
 
 def relative_to(means: pd.DataFrame, reference: str) -> pd.DataFrame:
-    """Relative increase of each method's mean error over a reference method's, per data set.
+    """Relative increase of each method's mean error (`mean_errors`) over a reference method's.
 
-    Args:
-        means: What `mean_errors` returns.
-        reference: Name of the reference method.
-
-    Returns:
-        One row a data set and other method; NaN where the reference has no error or diverged.
+    One row a data set and other method; NaN where the reference has no error or diverged.
     """
     base = means[means["method"] == reference].set_index("dataset")
     rows = means[means["method"] != reference].copy()
@@ -225,15 +170,10 @@ def relative_to(means: pd.DataFrame, reference: str) -> pd.DataFrame:
 
 
 def box_summary(relative: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Plain median, quartiles and extremes over data sets (LQF Figure 1).
+    """Plain median, quartiles and extremes of `relative_to` over data sets (LQF Figure 1).
 
-    Args:
-        relative: What `relative_to` returns.
-        methods: Methods, in the order of the rows.
-
-    Returns:
-        One row a method, with the number of data sets it is over, and of those left out because
-        the increase is undefined there.
+    One row a method, in that order, with the number of data sets it is over, and of those left out
+    because the increase is undefined there.
     """
     rows = []
     for method in methods:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from lqf.report.aggregate_errors import Frames, dataset_columns
-from lqf.report.raw import MissingRun, order_by, read_runs
-from lqf.report.statistics import spearman, standard_deviation, t_interval
+from lqf.report.raw import MissingRun, order_by, read_runs, whole
+from lqf.report.statistics import summed_up
 
 SCORES = ("fsi_eq8", "fsi_kfac", "leverage", "loo_error")
 """Scores whose rank correlation with the exact one is reported."""
@@ -47,14 +46,8 @@ def spectrum(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frame
     The paper does not define its κ. Here λ1/λk (`spread`) is taken at k = N, the number of samples,
     in both phases; the effective dimension is at the weight decay that fine-tuning chose.
 
-    Args:
-        runs: The folder runs/<scale>.
-        section: `experiments.spectrum` of the config.
-        seeds: Seeds, where the section has none.
-
-    Returns:
-        File name -> rows; phase is `init` (w0) or `end` (after non-linear fine-tuning), matrix is
-        `squared` (JᵀJ/N) or `cross_entropy` (the loss that is trained).
+    The phase is `init` (w0) or `end` (after non-linear fine-tuning), the matrix `squared` (JᵀJ/N) or
+    `cross_entropy` (the loss that is trained).
     """
     needed = "phase matrix index eigenvalue n_samples ridge effective_dimension"
     rows = _read(runs, "spectrum", section, seeds, "spectrum.csv", needed)
@@ -87,14 +80,8 @@ def spectrum(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frame
 def informativeness(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     """Aggregates Figure 6: the score of every sample, and the error after removing some.
 
-    Args:
-        runs: The folder runs/<scale>.
-        section: `experiments.informativeness` of the config.
-        seeds: Seeds, where the section has none.
-
-    Returns:
-        File name -> rows; rank 1 is the most informative sample by the score that ordered removal:
-        the exact one, unless the problem was too large for it (column `scored_by`).
+    Rank 1 is the most informative sample by the score that ordered removal: the exact one, unless the
+    problem was too large for it (column `scored_by`).
     """
     columns = "index row label class fsi_exact fsi_eq8 fsi_kfac leverage loo_error"
     scores = _read(runs, "informativeness", section, seeds, "scores.csv", columns)
@@ -122,18 +109,13 @@ def informativeness(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -
     removal = removal.sort_values([*keys, "seed"], ignore_index=True)
     means = []
     for key, rows in removal.groupby(keys, sort=True):
-        acc = t_interval(rows["acc"])
         means.append(
             {
                 "dataset": section["dataset"],
                 "title": rows["title"].iloc[0],
                 **dict(zip(keys, key, strict=True)),
                 "n_train": rows["n_train"].mean(),
-                "acc_mean": acc.value,
-                "acc_std": standard_deviation(rows["acc"]),
-                "acc_low": acc.low,
-                "acc_high": acc.high,
-                "n_seeds": acc.n,
+                **summed_up("acc", rows["acc"]),
                 **{name: rows[name].iloc[0] for name in _MADE if name in rows.columns},
             }
         )
@@ -148,10 +130,11 @@ def informativeness(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -
 
 
 def _correlation(rows: pd.DataFrame, score: str) -> float:
-    """Rank correlation with the exact score; NaN where either was not computed."""
-    if rows[score].isna().any() or rows["fsi_exact"].isna().any():
+    """Spearman's with the exact score; NaN where either was not computed, or is all the same."""
+    pair = rows[[score, "fsi_exact"]]
+    if pair.isna().any(axis=None) or (pair.nunique() < 2).any():
         return float("nan")
-    return spearman(rows[score], rows["fsi_exact"])
+    return float(np.corrcoef(pair.rank(), rowvar=False)[0, 1])
 
 
 def save_images(scores: pd.DataFrame, shown: int, data: Path, output: Path) -> None:
@@ -187,10 +170,5 @@ def save_images(scores: pd.DataFrame, shown: int, data: Path, output: Path) -> N
             if picture.size != (size, size):
                 picture = picture.resize((size, size), Image.Resampling.LANCZOS)
             sheet.paste(picture, (column * size, line * size))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{os.getpid()}.{output.name}")
-    try:
-        sheet.save(temporary, optimize=True)
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(output) as file:
+        sheet.save(file, optimize=True)

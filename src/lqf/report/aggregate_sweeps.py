@@ -11,7 +11,7 @@ import pandas as pd
 
 from lqf.report.aggregate_errors import Frames, dataset_columns
 from lqf.report.raw import order_by, read_metrics, select
-from lqf.report.statistics import relative_increase, standard_deviation, t_interval
+from lqf.report.statistics import relative_increase, standard_deviation, summed_up
 
 MODES = {"incremental": "inc", "scratch": "scratch"}
 
@@ -21,14 +21,6 @@ def elr(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
 
     A point at which any seed diverged cannot be the best one. Several points often share the least
     validation error; then the middle one, in the order of effective learning rates, is the best.
-
-    Args:
-        runs: The folder runs/<scale>.
-        section: `experiments.elr` of the config.
-        seeds: Seeds, where the section has none.
-
-    Returns:
-        File name -> rows.
     """
     raw = read_metrics(runs, "elr", section, seeds)
     points = []
@@ -52,11 +44,9 @@ def elr(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     )
     best = []
     for (dataset, method), rows in frame.groupby(["dataset", "method"], sort=True):
-        row: dict[str, Any] = {
-            "dataset": dataset,
-            "title": dataset_columns(str(dataset), section)["title"],
-        }
-        row |= {"method": method, "n_seeds": int(rows["n_seeds"].max())}
+        title = dataset_columns(str(dataset), section)["title"]
+        row: dict[str, Any] = {"dataset": dataset, "title": title, "method": method}
+        row["n_seeds"] = int(rows["n_seeds"].max())
         fine = rows[rows["n_diverged"] == 0]
         for suffix, column in (("", "val_mean"), ("_on_test", "err_mean")):
             chosen, tied = _middle_of_best(fine, column)
@@ -84,13 +74,7 @@ def _middle_of_best(rows: pd.DataFrame, column: str) -> tuple[pd.Series | None, 
 def kshot(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     """Aggregates Figure 4: LQF and NLFT trained on the same few samples a class.
 
-    Args:
-        runs: The folder runs/<scale>.
-        section: `experiments.kshot` of the config, with the methods lqf and nlft.
-        seeds: Seeds (draws), where the section has none.
-
-    Returns:
-        File name -> rows; `shots` is a number or `full`.
+    `shots` is a number or `full`.
 
     Raises:
         ValueError: One of the two methods is not among the experiment's.
@@ -127,31 +111,21 @@ def kshot(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
                 "n_runs": len(rows),
             }
         )
-    orders = {
-        "shots": sorted(table["shots"].unique(), key=_shots_order),
-        "dataset": section["datasets"],
-    }
+    ascending = sorted(
+        table["shots"].unique(), key=lambda one: float("inf" if one == "full" else one)
+    )
+    orders = {"shots": ascending, "dataset": section["datasets"]}
     return {
         "kshot.csv": order_by(pd.DataFrame(means), **orders),
         "kshot_runs.csv": order_by(table, **orders),
     }
 
 
-def _shots_order(shots: str) -> float:
-    return float("inf") if shots == "full" else float(shots)
-
-
 def online(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     """Aggregates Figure 5: accuracy and cost at every step, incremental and from scratch.
 
-    Args:
-        runs: The folder runs/<scale>.
-        section: `experiments.online` of the config.
-        seeds: Seeds (orders of the samples), where the section has none.
-
-    Returns:
-        File name -> rows; methods are called lqf_inc, lqf_scratch, nlft_inc, nlft_scratch.
-        Accuracy in %; `visits` is the number of training samples visited at a step.
+    Methods are called lqf_inc, lqf_scratch, nlft_inc, nlft_scratch. Accuracy in %; `visits` is the
+    number of training samples visited at a step.
     """
     raw = read_metrics(runs, "online", section, seeds, extra=["mode", "step"])
     chosen = select(raw, ["dataset", "method", "seed", "mode", "step"], "selected_val")
@@ -168,17 +142,12 @@ def online(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     means = []
     for key, rows in single.groupby(["dataset", "method", "step"], sort=True):
         fine = rows[rows["status"] == "ok"]
-        acc = t_interval(fine["acc"])
         means.append(
             {
                 **dict(zip(("dataset", "method", "step"), key, strict=True)),
                 "title": dataset_columns(str(key[0]), section)["title"],
                 "n_seen": rows["n_seen"].mean(),
-                "acc_mean": acc.value,
-                "acc_std": standard_deviation(fine["acc"]),
-                "acc_low": acc.low,
-                "acc_high": acc.high,
-                "n_seeds": acc.n,
+                **summed_up("acc", fine["acc"]),
                 "n_runs": len(rows),
                 "epochs_mean": fine["epochs"].mean(),
                 "visits_mean": fine["visits"].mean(),

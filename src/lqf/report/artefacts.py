@@ -5,7 +5,7 @@ The workflow builds its rules from this registry, so it imports nothing but the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
@@ -18,12 +18,7 @@ MISSING_FILE = "missing.csv"
 """Which runs partial results lack, and why; whole results have no such file."""
 
 AGGREGATED: dict[str, tuple[str, ...]] = {
-    "comparison": (
-        "comparison.csv",
-        "comparison_runs.csv",
-        "relative.csv",
-        "relative_summary.csv",
-    ),
+    "comparison": ("comparison.csv", "comparison_runs.csv", "relative.csv", "relative_summary.csv"),
     "ablation": ("ablation.csv", "ablation_runs.csv", "ablation_summary.csv"),
     "fine_grained": ("fine_grained.csv", "fine_grained_runs.csv"),
     "elr": ("elr.csv", "elr_best.csv"),
@@ -31,11 +26,8 @@ AGGREGATED: dict[str, tuple[str, ...]] = {
     "kshot": ("kshot.csv", "kshot_runs.csv"),
     "online": ("online.csv", "online_runs.csv"),
     "informativeness": (
-        "informativeness_scores.csv",
-        "informativeness_correlation.csv",
-        "informative_images.png",
-        "removal.csv",
-        "removal_runs.csv",
+        *("informativeness_scores.csv", "informativeness_correlation.csv"),
+        *("informative_images.png", "removal.csv", "removal_runs.csv"),
     ),
 }
 """Experiment -> the files that `aggregate` writes for it into results/<scale>/."""
@@ -52,22 +44,28 @@ class Artefact:
     """One table or figure of the paper.
 
     Attributes:
-        name: Its file name without extension, `table1` or `figure1_left`.
-        kind: `table` or `figure`.
-        experiment: The experiment that it shows, a key of `AGGREGATED`.
-        sources: Names of the aggregated CSVs it is drawn from, in results/<scale>/.
         label: Its name in the paper.
+        experiment: The experiment that it shows, a key of `AGGREGATED`.
         title: What it shows, in one line.
+        sources: Names of the aggregated CSVs it is drawn from, in results/<scale>/.
         claims: Ids of the claims it speaks to.
     """
 
-    name: str
-    kind: Kind
-    experiment: str
-    sources: tuple[str, ...]
     label: str
+    experiment: str
     title: str
+    sources: tuple[str, ...]
     claims: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Its file name without extension, `table1` or `figure1_left`."""
+        return self.label.lower().replace(", ", "_").replace(" ", "")
+
+    @property
+    def kind(self) -> Kind:
+        """`table` or `figure`."""
+        return "table" if self.label.startswith("Table") else "figure"
 
     def inputs(self) -> tuple[str, ...]:
         """Returns the files in results/<scale>/ that it needs: its sources and the claims."""
@@ -82,116 +80,81 @@ ARTEFACTS: dict[str, Artefact] = {
     artefact.name: artefact
     for artefact in (
         Artefact(
-            "table1",
-            "table",
-            "comparison",
-            ("comparison.csv", "relative_summary.csv"),
             "Table 1",
+            "comparison",
             "Test error of non-linear and linear fine-tuning",
+            ("comparison.csv", "relative_summary.csv"),
             (
-                "lqf_beats_linear",
-                "lqf_near_nlft_coarse",
-                "lqf_gain_over_fc",
-                "exact_as_sgd",
-                "metric_helps",
-                "exact_beats_strong",
+                *("lqf_beats_linear", "lqf_near_nlft_coarse", "lqf_gain_over_fc", "exact_as_sgd"),
+                *("metric_helps", "exact_beats_strong"),
             ),
         ),
         Artefact(
-            "table2",
-            "table",
-            "fine_grained",
-            ("fine_grained.csv",),
             "Table 2",
+            "fine_grained",
             "Test error on fine-grained tasks, with bilinear pooling",
+            ("fine_grained.csv",),
             ("b_lqf_beats_lqf", "b_lqf_beats_nlft", "lqf_beats_linear_fine"),
         ),
         Artefact(
-            "figure1_left",
-            "figure",
-            "comparison",
-            ("relative.csv", "relative_summary.csv"),
             "Figure 1, left",
+            "comparison",
             "Relative increase of the test error over non-linear fine-tuning",
+            ("relative.csv", "relative_summary.csv"),
             (
-                "lqf_median",
-                "lqf_below_lqf_fc",
-                "lqf_below_gaf",
-                "lqf_below_fc",
-                "linear_order",
-                "far_is_harder",
+                *("lqf_median", "lqf_below_lqf_fc", "lqf_below_gaf", "lqf_below_fc"),
+                *("linear_order", "far_is_harder"),
             ),
         ),
         Artefact(
-            "figure1_right",
-            "figure",
-            "elr",
-            ("elr.csv", "elr_best.csv"),
             "Figure 1, right",
+            "elr",
             "Best effective learning rate of each task, and the error around it",
+            ("elr.csv", "elr_best.csv"),
             ("elr_spread", "elr_common_lqf", "elr_common_nlft"),
         ),
         Artefact(
-            "figure2",
-            "figure",
-            "ablation",
-            ("ablation.csv", "ablation_summary.csv"),
             "Figure 2",
+            "ablation",
             "What each ingredient of LQF is worth",
+            ("ablation.csv", "ablation_summary.csv"),
             (
-                "mse_helps",
-                "kfac_helps",
-                "leaky_helps",
-                "ablation_order",
-                "leaky_matters_without_kfac",
+                *("mse_helps", "kfac_helps", "leaky_helps", "ablation_order"),
+                *("leaky_matters_without_kfac",),
             ),
         ),
         Artefact(
-            "figure3",
-            "figure",
-            "spectrum",
-            ("spectrum.csv", "condition.csv"),
             "Figure 3",
+            "spectrum",
             "Eigenvalues of Gauss–Newton matrices before and after non-linear fine-tuning",
+            ("spectrum.csv", "condition.csv"),
             ("largest_curvature_falls", "condition_improves", "effective_dimension_falls"),
         ),
         Artefact(
-            "figure4",
-            "figure",
-            "kshot",
-            ("kshot.csv",),
             "Figure 4",
+            "kshot",
             "LQF against non-linear fine-tuning with few samples a class",
+            ("kshot.csv",),
             ("kshot_lqf_better", "kshot_advantage_shrinks", "kshot_single_outlier"),
         ),
         Artefact(
-            "figure5",
-            "figure",
-            "online",
-            ("online.csv",),
             "Figure 5",
+            "online",
             "Learning online, step by step, against training from scratch",
+            ("online.csv",),
             ("online_nlft_gap", "online_lqf_gap", "online_gap_difference", "online_lqf_cheaper"),
         ),
         Artefact(
-            "figure6",
-            "figure",
-            "informativeness",
-            (
-                "informativeness_scores.csv",
-                "informativeness_correlation.csv",
-                "informative_images.png",
-                "removal.csv",
-            ),
             "Figure 6",
+            "informativeness",
             "The most and least informative samples, and what removing them costs",
             (
-                "removal_most_least",
-                "removal_most_random",
-                "removal_least_random",
-                "removal_iterative",
-                "eq8_ranks_as_exact",
-                "kfac_ranks_as_exact",
+                *("informativeness_scores.csv", "informativeness_correlation.csv"),
+                *("informative_images.png", "removal.csv"),
+            ),
+            (
+                *("removal_most_least", "removal_most_random", "removal_least_random"),
+                *("removal_iterative", "eq8_ranks_as_exact", "kfac_ranks_as_exact"),
             ),
         ),
     )
@@ -200,12 +163,6 @@ ARTEFACTS: dict[str, Artefact] = {
 
 def get(name: str) -> Artefact:
     """Returns the artefact of that name.
-
-    Args:
-        name: A key of `ARTEFACTS`.
-
-    Returns:
-        The artefact.
 
     Raises:
         ValueError: There is none of that name.
@@ -217,32 +174,15 @@ def get(name: str) -> Artefact:
     raise ValueError(f"artefact {name!r} does not exist; it is one of {sorted(ARTEFACTS)}.{hint}")
 
 
-def select(experiments: Iterable[str], kind: Kind | None = None) -> list[Artefact]:
-    """Returns the artefacts of some experiments, in the paper's order.
-
-    Args:
-        experiments: Names of the experiments that are run.
-        kind: Only tables or only figures; both if None.
-
-    Returns:
-        The artefacts.
-    """
-    wanted = set(experiments)
+def select(experiments: Collection[str], kind: Kind | None = None) -> list[Artefact]:
+    """Returns the artefacts of some experiments, in the paper's order; both kinds if None."""
     return [
         artefact
         for artefact in ARTEFACTS.values()
-        if artefact.experiment in wanted and kind in {None, artefact.kind}
+        if artefact.experiment in experiments and kind in {None, artefact.kind}
     ]
 
 
-def aggregated_files(experiments: Iterable[str]) -> list[str]:
-    """Returns the files that `aggregate` writes into results/<scale>/ for some experiments.
-
-    Args:
-        experiments: Names of the experiments that are run.
-
-    Returns:
-        File names, without `claims.csv`, which a rule of its own makes from them.
-    """
-    wanted = set(experiments)
-    return [name for key, names in AGGREGATED.items() if key in wanted for name in names]
+def aggregated_files(experiments: Collection[str]) -> list[str]:
+    """Returns the files that `aggregate` writes for some experiments, without the claims."""
+    return [name for key, names in AGGREGATED.items() if key in experiments for name in names]

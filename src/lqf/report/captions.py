@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,29 +12,15 @@ from lqf.report import artefacts, figure3, paper
 from lqf.report.tables import EDGE
 from lqf.report.words import counted
 
-_VERDICTS = {
-    "holds": "**holds here**",
-    "fails": "**fails here**",
-    "undecided": "**undecided here**",
-    "untestable": "**cannot be tested here**",
-    "not tested": "**not tested here**",
-}
+_VERDICTS = {"untestable": "cannot be tested"}  # The others are said as they are called.
 
 
 def caption(name: str, results: Path) -> str:
-    """Writes the caption of a table or figure, as reStructuredText.
-
-    Args:
-        name: The artefact.
-        results: The folder results/<scale>.
-
-    Returns:
-        The text.
-    """
-    artefact = artefacts.get(name)
+    """Writes the caption of a table or figure, as reStructuredText."""
+    artefact, body = artefacts.get(name), globals()[f"_{name}"](results)
     lines = [
         f"**{artefact.label}. {artefact.title}.**",
-        f"Scale: {_plain(results.name)}. {_BODIES[name](results)}",
+        f"Scale: {_plain(results.name)}. {body}",
         "",
     ]
     if (file := results / artefacts.MISSING_FILE).is_file():
@@ -50,8 +35,9 @@ def caption(name: str, results: Path) -> str:
 
 
 def _claim(row: pd.Series) -> str:
-    text = f"- {_plain(row['statement'].rstrip('.'))} ({_plain(row['source'])}) — {_VERDICTS[row['verdict']]}"
-    if row["verdict"] != "not tested":
+    statement, verdict = _plain(row["statement"].rstrip(".")), row["verdict"]
+    text = f"- {statement} ({_plain(row['source'])}) — **{_VERDICTS.get(verdict, verdict)} here**"
+    if verdict != "not tested":
         text += f": {_number(row['value'])}"
         if pd.notna(row["low"]):
             text += f", from {_number(row['low'])} to {_number(row['high'])}"
@@ -111,14 +97,10 @@ def _table2(results: Path) -> str:
 def _figure1_left(results: Path) -> str:
     summary = pd.read_csv(results / "relative_summary.csv")
     seeds = pd.read_csv(results / "relative.csv")["n_seeds"].to_numpy()
-    medians = "; ".join(
-        f"{TITLES.get(row['method'], row['method'])} {_number(row['median'])} %"
-        for _, row in summary.iterrows()
-    )
     text = (
         "Lines: plain median over data sets; boxes: quartiles; whiskers: minimum and maximum; "
         f"dots: single ones ({counted(summary['n_datasets'].to_numpy(), 'data set')}), each by its mean "
-        f"error over {counted(seeds, 'seed')}; diamonds: the paper's medians on its own data sets. Medians: {medians}."
+        f"error over {counted(seeds, 'seed')}; diamonds: the paper's medians on its own data sets. Medians: {_medians(summary)}."
     )
     if summary["n_undefined"].max():
         text += (
@@ -152,15 +134,11 @@ def _figure1_right(results: Path) -> str:
 def _figure2(results: Path) -> str:
     summary = pd.read_csv(results / "ablation_summary.csv")
     rows = pd.read_csv(results / "ablation.csv")
-    medians = "; ".join(
-        f"{TITLES.get(row['method'], row['method'])} {_number(row['median'])} %"
-        for _, row in summary.iterrows()
-    )
     return (
         "Relative increase of the test error over LQF when choices are put back, singly, in pairs, "
         "and all (GaF). Lines: median over data sets; boxes: quartiles; whiskers: minimum and "
         f"maximum; dots: single ones ({counted(summary['n_datasets'].to_numpy(), 'data set')}, "
-        f"{counted(rows['n_seeds'].to_numpy(), 'seed')} each). Medians: {medians}."
+        f"{counted(rows['n_seeds'].to_numpy(), 'seed')} each). Medians: {_medians(summary)}."
     )
 
 
@@ -249,17 +227,9 @@ def _figure6(results: Path) -> str:
     )
 
 
-_BODIES: dict[str, Callable[[Path], str]] = {
-    "table1": _table1,
-    "table2": _table2,
-    "figure1_left": _figure1_left,
-    "figure1_right": _figure1_right,
-    "figure2": _figure2,
-    "figure3": _figure3,
-    "figure4": _figure4,
-    "figure5": _figure5,
-    "figure6": _figure6,
-}
+def _medians(summary: pd.DataFrame) -> str:
+    medians = zip(summary["method"], summary["median"], strict=True)
+    return "; ".join(f"{TITLES.get(one, one)} {_number(median)} %" for one, median in medians)
 
 
 def _typical(values: pd.Series) -> str:

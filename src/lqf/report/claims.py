@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from lqf.report.measures import FUNCTIONS
 from lqf.report.raw import write
 from lqf.report.statistics import Estimate
 
-_COLUMNS = (
+_COLUMNS = [
     *("id", "source", "statement", "measure", "value", "low", "high", "n", "interval", "verdict"),
     *("rule", "paper_value", "paper_verdict", "note"),
-)
+]
 # The extremes of n values cover the median with probability 1 − 2 / 2ⁿ: 0.97 for six.
 _MANY = 6
 
@@ -57,15 +58,9 @@ def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]
             verdict, note = "not tested", f"{lacking} runs of its experiment are missing"
         rows.append(
             {
-                "id": claim["id"],
-                "source": claim["source"],
-                "statement": claim["statement"],
+                **claim,
                 "measure": _spell(claim["measure"]),
-                "value": estimate.value,
-                "low": estimate.low,
-                "high": estimate.high,
-                "n": estimate.n,
-                "interval": estimate.interval,
+                **asdict(estimate),
                 "verdict": verdict,
                 "rule": f"holds: {claim['rule']['holds']}; fails: {claim['rule']['fails']}",
                 "paper_value": theirs.value,
@@ -73,7 +68,7 @@ def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]
                 "note": note,
             }
         )
-    frame = pd.DataFrame(rows, columns=list(_COLUMNS))
+    frame = pd.DataFrame(rows, columns=_COLUMNS)
     write(frame, output)
     return frame
 
@@ -92,25 +87,10 @@ def _experiment(claim: Mapping[str, Any]) -> str | None:
 
 
 def decide(rule: Mapping[str, str], estimate: Estimate) -> str:
-    """Applies a rule.
-
-    Args:
-        rule: With the keys `holds` and `fails`.
-        estimate: What was measured.
-
-    Returns:
-        `holds`, `fails` or `undecided`.
-    """
-    names = {
-        "value": estimate.value,
-        "low": estimate.low,
-        "high": estimate.high,
-        "n": float(estimate.n),
-    }
-    for verdict in ("holds", "fails"):
-        if rules.holds(rule[verdict], names):
-            return verdict
-    return "undecided"
+    """Applies a rule: `holds`, `fails` or `undecided`."""
+    names = {name: float(getattr(estimate, name)) for name in rules.NAMES}
+    found = (verdict for verdict in ("holds", "fails") if rules.holds(rule[verdict], names))
+    return next(found, "undecided")
 
 
 def _test(claim: Mapping[str, Any], results: Results) -> tuple[Estimate, str, str]:
@@ -157,9 +137,8 @@ def _edges(results: Results, measure: Mapping[str, Any]) -> list[str]:
         return []
     if "at_edge" not in runs:
         return []
-    named = [
-        measure.get(key) for key in ("method", "reference", "other", "first", "second", "both")
-    ]
+    keys = ("method", "reference", "other", "first", "second", "both")
+    named = [measure.get(key) for key in keys]
     named += [*measure.get("methods", ()), *measure.get("against", ())]
     found = []
     for method, own in runs[runs["method"].isin(named)].groupby("method", sort=True):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
 
+from lqf.pages import write_text
 from lqf.report import artefacts, captions
 from lqf.report.raw import write
 from lqf.report.style import save, style
@@ -25,7 +24,7 @@ def draw(name: str, results: Path, output_folder: Path) -> list[Path]:
     Args:
         name: The artefact, a key of `lqf.report.artefacts.ARTEFACTS`.
         results: The folder results/<scale>.
-        output_folder: The folder figures/<scale>; it is made if need be.
+        output_folder: The folder figures/<scale>.
 
     Returns:
         The files written, the artefact's `outputs`.
@@ -41,37 +40,23 @@ def draw(name: str, results: Path, output_folder: Path) -> list[Path]:
                 f"{name}: {results / source} does not exist; run the workflow, or "
                 "`python -m lqf aggregate` and `python -m lqf claims`, first."
             )
-    if artefact.kind == "table":
-        _table(name, results, output_folder)
-    else:
-        _figure(name, results, output_folder)
-    _write_text(output_folder / f"{name}.rst", captions.caption(name, results))
+    (_table if artefact.kind == "table" else _figure)(name, results, output_folder)
+    write_text(captions.caption(name, results), output_folder / f"{name}.rst")
     return [output_folder / file for file in artefact.outputs()]
 
 
 def _table(name: str, results: Path, folder: Path) -> None:
     numbers, blocks, methods = TABLES[name](results)
     write(numbers, folder / f"{name}.csv")
-    _write_text(folder / f"{name}.md", markdown(blocks, methods))
-    _write_text(folder / f"{name}.tex", latex(blocks, methods))
+    write_text(markdown(blocks, methods), folder / f"{name}.md")
+    write_text(latex(blocks, methods), folder / f"{name}.tex")
 
 
 def _figure(name: str, results: Path, folder: Path) -> None:
     module = import_module(f"lqf.report.{name}")
-    data: Callable[[Path], pd.DataFrame] = module.data
     numbers = folder / f"{name}.csv"
-    write(data(results), numbers)
+    write(module.data(results), numbers)
     # Drawn from the file itself, so that the file is what is seen.
     rows = pd.read_csv(numbers, dtype={"shots": str})
     with style():
         save(module.plot(rows, results), folder, name)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -13,26 +13,14 @@ from lqf.report.words import counted
 
 
 def data(results: Path) -> pd.DataFrame:
-    """Returns what is drawn: one row a data set and method, with the method's summary.
-
-    Args:
-        results: The folder results/<scale>.
-    """
+    """Returns what is drawn: one row a data set and method, with the method's summary."""
     rows = pd.read_csv(results / "relative.csv")
     summary = pd.read_csv(results / "relative_summary.csv")
     return rows.merge(summary, on="method", how="left")
 
 
 def plot(rows: pd.DataFrame, results: Path) -> Figure:
-    """Draws lying boxes with whiskers at minimum and maximum.
-
-    Args:
-        rows: What `data` returns.
-        results: The folder results/<scale>.
-
-    Returns:
-        The figure.
-    """
+    """Draws lying boxes with whiskers at minimum and maximum."""
     methods = list(rows["method"].unique())
     figure = new_figure(COLUMN, 0.75 + 0.36 * len(methods))
     axes = figure.subplots()

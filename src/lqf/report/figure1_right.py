@@ -16,11 +16,7 @@ from lqf.report.words import counted
 
 
 def data(results: Path) -> pd.DataFrame:
-    """Returns what is drawn: panel `best` (a row a data set) and `curve` (a row a grid point).
-
-    Args:
-        results: The folder results/<scale>.
-    """
+    """Returns what is drawn: panel `best` (a row a data set) and `curve` (a row a grid point)."""
     best = pd.read_csv(results / "elr_best.csv").assign(panel="best")
     best = best.rename(columns={"best_elr": "elr"})
     columns = ["panel", "dataset", "method", "elr", "err_mean", "n_seeds", "n_diverged"]
@@ -33,15 +29,7 @@ def data(results: Path) -> pd.DataFrame:
 
 
 def plot(rows: pd.DataFrame, results: Path) -> Figure:
-    """Draws the boxes of the best rates, and error against rate.
-
-    Args:
-        rows: What `data` returns.
-        results: The folder results/<scale>.
-
-    Returns:
-        The figure.
-    """
+    """Draws the boxes of the best rates, and error against rate."""
     figure = new_figure(PAGE, 2.7)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
     best, curve = rows[rows["panel"] == "best"], rows[rows["panel"] == "curve"]
@@ -59,10 +47,9 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
 
 def _boxes(axes: Axes, best: pd.DataFrame, methods: list[str]) -> None:
     """A wide dashed box for NLFT, and narrow solid ones for the others inside it."""
-    for method in methods:
-        values = best.loc[best["method"] == method, "elr"].dropna()
-        if values.empty:
-            continue
+    best = best.dropna(subset="elr")
+    for method in [one for one in methods if one in set(best["method"])]:
+        values = best.loc[best["method"] == method, "elr"]
         dashed = method == "nlft"
         colour = COLOURS.get(method, NEUTRAL)
         line = {"color": colour, "linewidth": 1.2, "linestyle": "--" if dashed else "-"}
@@ -89,8 +76,7 @@ def _boxes(axes: Axes, best: pd.DataFrame, methods: list[str]) -> None:
             alpha=0.75,
             markeredgewidth=0,
         )
-    axes.set_yscale("log")
-    axes.set_xlim(-1.05, 1.05)
+    axes.set(yscale="log", xlim=(-1.05, 1.05))
     names = {-0.62: "NLFT,\neach task", 0.0: "quartiles,\nextremes", 0.62: "LQF,\neach task"}
     axes.set_xticks(list(names), list(names.values()))
     axes.tick_params(axis="x", length=0)
@@ -135,6 +121,7 @@ def _curves(axes: Axes, curve: pd.DataFrame, methods: list[str]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yscale("symlog", linthresh=1)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel("effective learning rate, log scale")
-    axes.set_ylabel("error above the task's\nbest (points)")
+    axes.set(
+        xlabel="effective learning rate, log scale", ylabel="error above the task's\nbest (points)"
+    )
     axes.grid(axis="both")

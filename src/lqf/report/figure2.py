@@ -23,11 +23,7 @@ SINGLE = tuple(LABELS)[:3]
 
 
 def data(results: Path) -> pd.DataFrame:
-    """Returns what is drawn: one row a data set and ablation, with the ablation's summary.
-
-    Args:
-        results: The folder results/<scale>.
-    """
+    """Returns what is drawn: one row a data set and ablation, with the ablation's summary."""
     rows = pd.read_csv(results / "ablation.csv")
     rows = rows[rows["method"].isin(LABELS)]
     columns = ["dataset", "title", "method", "err_mean", "err_std", "n_seeds", "rel_increase_pct"]
@@ -36,15 +32,7 @@ def data(results: Path) -> pd.DataFrame:
 
 
 def plot(rows: pd.DataFrame, results: Path) -> Figure:
-    """Draws boxes with whiskers at minimum and maximum.
-
-    Args:
-        rows: What `data` returns.
-        results: The folder results/<scale>.
-
-    Returns:
-        The figure.
-    """
+    """Draws boxes with whiskers at minimum and maximum."""
     methods = [method for method in LABELS if method in set(rows["method"])]
     figure = new_figure(PAGE, 2.6)
     axes = figure.subplots()

@@ -18,26 +18,14 @@ SHOWN = 1e-6
 
 
 def data(results: Path) -> pd.DataFrame:
-    """Returns what is drawn: one row an eigenvalue.
-
-    Args:
-        results: The folder results/<scale>.
-    """
+    """Returns what is drawn: one row an eigenvalue."""
     rows = pd.read_csv(results / "spectrum.csv")
     largest = rows.groupby(["seed", "matrix", "phase"])["eigenvalue"].transform("max")
     return rows[rows["eigenvalue"] > SHOWN * largest].reset_index(drop=True)
 
 
 def plot(rows: pd.DataFrame, results: Path) -> Figure:
-    """Draws overlaid histograms on a logarithmic axis, a panel a matrix.
-
-    Args:
-        rows: What `data` returns.
-        results: The folder results/<scale>.
-
-    Returns:
-        The figure.
-    """
+    """Draws overlaid histograms on a logarithmic axis, a panel a matrix."""
     figure = new_figure(PAGE, 2.5)
     panels = figure.subplots(1, len(MATRICES), sharey=True)
     seeds = rows["seed"].nunique()
@@ -57,8 +45,7 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
             legend=axes is panels[0],
             ax=axes,
         )
-        axes.set_title(title)
-        axes.set_xlabel("eigenvalue, log scale")
+        axes.set(title=title, xlabel="eigenvalue, log scale")
     panels[0].set_ylabel("number of eigenvalues")
     legend = panels[0].get_legend()
     handles, labels = legend.legend_handles, [text.get_text() for text in legend.get_texts()]

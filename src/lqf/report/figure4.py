@@ -12,34 +12,21 @@ from lqf.report.words import counted
 
 
 def data(results: Path) -> pd.DataFrame:
-    """Returns what is drawn: one row a data set and number of shots.
-
-    Args:
-        results: The folder results/<scale>.
-    """
+    """Returns what is drawn: one row a data set and number of shots."""
     return pd.read_csv(results / "kshot.csv", dtype={"shots": str})
 
 
 def plot(rows: pd.DataFrame, results: Path) -> Figure:
-    """Draws a box a number of shots, outliers as diamonds.
-
-    Args:
-        rows: What `data` returns.
-        results: The folder results/<scale>.
-
-    Returns:
-        The figure.
-    """
-    shots = list(rows["shots"].astype(str).unique())
+    """Draws a box a number of shots, outliers as diamonds."""
+    shots = list(rows["shots"].unique())
     figure = new_figure(COLUMN, 2.5)
     axes = figure.subplots()
-    groups = [rows.loc[rows["shots"].astype(str) == k, "rel_diff_pct"] for k in shots]
+    groups = [rows.loc[rows["shots"] == k, "rel_diff_pct"] for k in shots]
     axes.axhline(0, color=COLOURS["nlft"], linestyle="--", linewidth=1)
     boxes(axes, groups, [COLOURS["lqf"]] * len(shots), whiskers=1.5, points=False)
     axes.set_xticks(range(len(shots)), shots)
     axes.set_xlim(-0.6, len(shots) - 0.4)
-    axes.set_xlabel("training samples a class")
-    axes.set_ylabel("(LQF − NLFT) / NLFT\ntest error, %")
+    axes.set(xlabel="training samples a class", ylabel="(LQF − NLFT) / NLFT\ntest error, %")
     sets = counted([group.notna().sum() for group in groups], "data set")
     axes.set_title(f"{sets}, {counted(rows['n_seeds'], 'draw')} each")
     axes.grid(axis="y")

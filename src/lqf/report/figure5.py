@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lqf.report.style import COLOURS, PAGE, new_figure
+from lqf.report.style import COLOURS, PAGE, banded, new_figure
 from lqf.report.words import counted
 
 LINES = {
@@ -20,26 +20,14 @@ LINES = {
 
 
 def data(results: Path) -> pd.DataFrame:
-    """Returns what is drawn: one row a method, way of training, and step.
-
-    Args:
-        results: The folder results/<scale>.
-    """
+    """Returns what is drawn: one row a method, way of training, and step."""
     rows = pd.read_csv(results / "online.csv").sort_values(["method", "step"], ignore_index=True)
     rows["visits_total"] = rows.groupby("method")["visits_mean"].cumsum()
     return rows
 
 
 def plot(rows: pd.DataFrame, results: Path) -> Figure:
-    """Draws accuracy (mean, band of one standard deviation over seeds) and cost so far.
-
-    Args:
-        rows: What `data` returns.
-        results: The folder results/<scale>.
-
-    Returns:
-        The figure.
-    """
+    """Draws accuracy (mean, band of one standard deviation over seeds) and cost so far."""
     figure = new_figure(PAGE, 2.7)
     left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
     for method, (title, line) in LINES.items():
@@ -47,20 +35,10 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
         if own.empty:
             continue
         colour = COLOURS[method.rpartition("_")[0]]
-        left.plot(own["n_seen"], own["acc_mean"], line, color=colour, label=title)
-        spread = own["acc_std"].fillna(0)
-        left.fill_between(
-            own["n_seen"],
-            own["acc_mean"] - spread,
-            own["acc_mean"] + spread,
-            color=colour,
-            alpha=0.2,
-            linewidth=0,
-        )
+        banded(left, own, "n_seen", line, color=colour, label=title, alpha=0.2)
         right.plot(own["n_seen"], own["visits_total"], line, color=colour)
     left.set_ylabel("test accuracy (%)")
-    right.set_ylabel("samples visited so far, log scale")
-    right.set_yscale("log")
+    right.set(ylabel="samples visited so far, log scale", yscale="log")
     for axes in (left, right):
         axes.set_xlabel("training samples so far")
         axes.grid(axis="both")

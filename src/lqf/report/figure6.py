@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image as mpl_image
 import numpy as np
@@ -10,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lqf.report.style import COLOURS, PAGE, new_figure
+from lqf.report.style import COLOURS, PAGE, banded, new_figure
 from lqf.report.words import counted
 
 ACROSS = 5
@@ -26,11 +27,7 @@ NAMES = {
 
 
 def data(results: Path) -> pd.DataFrame:
-    """Returns what is drawn: panel `curve` (a row a point) and `sample` (a row a picture).
-
-    Args:
-        results: The folder results/<scale>.
-    """
+    """Returns what is drawn: panel `curve` (a row a point) and `sample` (a row a picture)."""
     curve = pd.read_csv(results / "removal.csv").assign(panel="curve")
     scores = pd.read_csv(results / "informativeness_scores.csv")
     scores = scores[scores["seed"] == scores["seed"].iloc[0]].sort_values("rank")
@@ -45,15 +42,7 @@ def data(results: Path) -> pd.DataFrame:
 
 
 def plot(rows: pd.DataFrame, results: Path) -> Figure:
-    """Draws two grids of pictures and the accuracy after removal.
-
-    Args:
-        rows: What `data` returns.
-        results: The folder results/<scale>, for informative_images.png.
-
-    Returns:
-        The figure.
-    """
+    """Draws two grids of pictures and the accuracy after removal."""
     sheet = mpl_image.imread(results / "informative_images.png")
     figure = new_figure(PAGE, 2.75)
     first, second, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.75])
@@ -82,8 +71,7 @@ def _grid(axes: Axes, strip: np.ndarray, colour: str) -> None:
         top, left = gap + y * step, gap + x * step
         canvas[top : top + size, left : left + size] = picture
     axes.imshow(canvas, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(visible=True, color=colour, linewidth=1.6)
 
@@ -95,27 +83,14 @@ def _curves(axes: Axes, curve: pd.DataFrame) -> None:
             continue
         own = own.sort_values("n_removed")
         line, marker = LINES[schedule]
-        colour = COLOURS[removal]
-        axes.plot(
-            own["n_removed"],
-            own["acc_mean"],
-            line,
-            marker=marker,
-            markersize=3,
-            color=colour,
-            label=title,
-        )
-        spread = own["acc_std"].fillna(0)
-        axes.fill_between(
-            own["n_removed"],
-            own["acc_mean"] - spread,
-            own["acc_mean"] + spread,
-            color=colour,
-            alpha=0.12,
-            linewidth=0,
-        )
+        looks: dict[str, Any] = {
+            "marker": marker,
+            "markersize": 3,
+            "color": COLOURS[removal],
+            "label": title,
+        }
+        banded(axes, own, "n_removed", line, alpha=0.12, **looks)
     total = int((curve["n_removed"] + curve["n_train"]).max())
-    axes.set_xlabel(f"training samples removed (of {total})")
-    axes.set_ylabel("test accuracy (%)")
+    axes.set(xlabel=f"training samples removed (of {total})", ylabel="test accuracy (%)")
     axes.grid(axis="both")
     axes.legend(loc="best", handlelength=2.4)

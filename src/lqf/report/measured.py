@@ -10,7 +10,7 @@ import pandas as pd
 
 from lqf.report import paper
 from lqf.report.aggregate_errors import relative_to
-from lqf.report.statistics import Estimate, Values
+from lqf.report.statistics import Estimate
 
 SIGN_INTERVAL = "data sets counted by the 95 % t interval over seeds of each"
 
@@ -20,11 +20,7 @@ class NotTested(ValueError):
 
 
 class Results:
-    """The aggregated CSVs of one scale.
-
-    Args:
-        folder: results/<scale>.
-    """
+    """The aggregated CSVs of one scale, in a folder results/<scale>."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -32,12 +28,6 @@ class Results:
 
     def frame(self, name: str) -> pd.DataFrame:
         """Returns the rows of a CSV.
-
-        Args:
-            name: Its file name.
-
-        Returns:
-            Its rows.
 
         Raises:
             NotTested: There is no such file: the experiment was not run.
@@ -58,34 +48,24 @@ class PaperResults(Results):
         for name, table in (("comparison", paper.TABLE1), ("fine_grained", paper.TABLE2)):
             rows = pd.DataFrame(
                 [
-                    {
-                        "dataset": dataset,
-                        "title": dataset,
-                        "group": paper.GROUPS[dataset],
-                        "distance": "",
-                        "method": method,
-                        "seed": 0,
-                        "n_seeds": 1,
-                        "err_mean": error,
-                        "err_mean_on_test": error,
-                        "test_err": error,
-                    }
+                    (dataset, dataset, paper.GROUPS[dataset], "", method, 0, 1, *3 * (error,))
                     for dataset, errors in table.items()
                     for method, error in errors.items()
-                ]
+                ],
+                columns=[
+                    *("dataset", "title", "group", "distance", "method", "seed", "n_seeds"),
+                    *("err_mean", "err_mean_on_test", "test_err"),
+                ],
             )
             self._frames |= {f"{name}.csv": rows, f"{name}_runs.csv": rows}
         self._frames["relative.csv"] = relative_to(self._frames["comparison.csv"], "nlft")
 
 
 def certain_share(verdicts: Sequence[tuple[bool, bool, bool]]) -> Estimate:
-    """Share of data sets: as measured, certainly, and possibly.
+    """Share of data sets, with certain and possible ones as its interval.
 
     Args:
-        verdicts: These three of each data set.
-
-    Returns:
-        The share of data sets, with certain and possible ones as its interval.
+        verdicts: Of each data set: as measured, certainly, and possibly.
 
     Raises:
         NotTested: There is no data set.
@@ -97,44 +77,18 @@ def certain_share(verdicts: Sequence[tuple[bool, bool, bool]]) -> Estimate:
 
 
 def below(gap: Estimate, bound: float) -> tuple[bool, bool, bool]:
-    """Whether a difference is below a bound.
-
-    Args:
-        gap: The difference, with its interval.
-        bound: The bound.
-
-    Returns:
-        Whether it is so as measured, certainly, and possibly.
-    """
+    """Whether a difference is below a bound as measured, certainly, and possibly."""
     if np.isnan(gap.low):
         return gap.value < bound, False, True
     return gap.value < bound, gap.high < bound, gap.low < bound
 
 
 def columns(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Picks columns of a table.
-
-    Args:
-        table: The table.
-        names: Its columns wanted.
-
-    Returns:
-        These columns, in this order.
+    """Picks columns of a table, in this order.
 
     Raises:
         NotTested: One of them is missing.
     """
-    missing = [name for name in names if name not in table.columns]
-    if missing:
+    if missing := [name for name in names if name not in table.columns]:
         raise NotTested(f"there are no results of {missing}")
     return table[list(names)]
-
-
-def mean(rows: Values) -> float:
-    """Returns the mean of all entries."""
-    return float(rows.mean())
-
-
-def median(rows: Values) -> float:
-    """Returns the median of all entries."""
-    return float(np.median(rows))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import platform
-from dataclasses import dataclass
+from collections.abc import Hashable
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import mistune
 import pandas as pd
@@ -29,37 +30,8 @@ _DEVIATIONS = Path("docs", "deviations.md")
 _TIMES = Path("benchmarks", "results")
 
 
-@dataclass(frozen=True)
-class Shown:
-    """One table or figure on the page.
-
-    Attributes:
-        artefact: What it is.
-        caption: Its caption.
-        body: The table; empty for a figure.
-        picture: The figure's PNG; None for a table.
-        alt: What the picture shows, for those who do not see it.
-        numbers: Its numbers as CSV.
-        command: What draws it.
-        sources: The files it is drawn from.
-    """
-
-    artefact: artefacts.Artefact
-    caption: Markup
-    body: Markup
-    picture: bytes | None
-    alt: str
-    numbers: str
-    command: str
-    sources: list[str]
-
-
 def report_command(options: argparse.Namespace) -> None:
-    """Write the report of a folder results/SCALE.
-
-    Args:
-        options: The command line.
-    """
+    """Write the report of a folder results/SCALE."""
     from lqf.app.output import tell
 
     figures = options.figures or Path("figures", options.results.name)
@@ -69,12 +41,7 @@ def report_command(options: argparse.Namespace) -> None:
 
 
 def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
-    """Write the page.
-
-    Args:
-        results: The folder results/SCALE.
-        figures: The folder figures/SCALE.
-        output: The page.
+    """Write the page of the folders results/SCALE and figures/SCALE.
 
     Returns:
         How many claims have each verdict.
@@ -91,7 +58,7 @@ def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
     claims = [_claim(row) for _, row in pd.read_csv(path).iterrows()]
     present = [one["verdict"] for one in claims]
     counts = {verdict: present.count(verdict) for verdict in VERDICTS if verdict in present}
-    shown = [_shown(one, results, figures) for one in artefacts.ARTEFACTS.values()]
+    shown = {one.label: _shown(one, results, figures) for one in artefacts.ARTEFACTS.values()}
     write_page(
         "report.html",
         output,
@@ -99,12 +66,8 @@ def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
         claims=sorted(claims, key=lambda one: list(VERDICTS).index(one["verdict"])),
         counts=counts,
         styles=VERDICTS,
-        shown=[one for one in shown if one is not None],
-        missing=[
-            one.label
-            for one, there in zip(artefacts.ARTEFACTS.values(), shown, strict=True)
-            if there is None
-        ],
+        shown=[one for one in shown.values() if one is not None],
+        missing=[label for label, one in shown.items() if one is None],
         seconds=_seconds(results.name),
         deviations=_markdown(_DEVIATIONS.read_text("utf-8")) if _DEVIATIONS.is_file() else None,
         environment=_environment(),
@@ -117,16 +80,8 @@ def _claim(row: pd.Series) -> dict[str, str]:
     ours = _number(row["value"])
     if pd.notna(row["low"]):
         ours += f" ({_number(row['low'])} … {_number(row['high'])})"
-    return {
-        "id": str(row["id"]),
-        "statement": str(row["statement"]),
-        "source": str(row["source"]),
-        "ours": ours,
-        "paper": _number(row["paper_value"]),
-        "verdict": str(row["verdict"]),
-        "why": _reason(row),
-        "measure": str(row["measure"]),
-    }
+    told = {key: str(row[key]) for key in ("id", "statement", "source", "verdict", "measure")}
+    return {**told, "ours": ours, "paper": _number(row["paper_value"]), "why": _reason(row)}
 
 
 def _reason(row: pd.Series) -> str:
@@ -140,25 +95,24 @@ def _number(value: float) -> str:
     return "—" if pd.isna(value) else f"{value:.3g}".replace("-", "−")
 
 
-def _shown(artefact: artefacts.Artefact, results: Path, figures: Path) -> Shown | None:
+def _shown(artefact: artefacts.Artefact, results: Path, figures: Path) -> dict[str, Any] | None:
     """The table or figure, or None if it has not been drawn."""
     paths = {kind: figures / f"{artefact.name}.{kind}" for kind in ("csv", "rst", "md", "png")}
-    needed = ("csv", "rst", "md" if artefact.kind == "table" else "png")
-    if not all(paths[kind].is_file() for kind in needed):
-        return None
     table = artefact.kind == "table"
+    if not all(paths[kind].is_file() for kind in ("csv", "rst", "md" if table else "png")):
+        return None
     caption = paths["rst"].read_text("utf-8")
     first = caption.split("Claims it speaks to:")[0].replace("*", "").replace("\\", "")
-    return Shown(
-        artefact,
-        _restructured(caption),
-        _markdown(paths["md"].read_text("utf-8")) if table else Markup(),
-        None if table else paths["png"].read_bytes(),
-        " ".join(first.split()),
-        paths["csv"].read_text("utf-8"),
-        f"python -m lqf draw {artefact.name} --results {results} --output {figures}",
-        [str(results / name) for name in artefact.inputs()],
-    )
+    return {
+        "artefact": artefact,
+        "caption": _restructured(caption),
+        "body": _markdown(paths["md"].read_text("utf-8")) if table else "",
+        "picture": None if table else paths["png"].read_bytes(),
+        "alt": " ".join(first.split()),
+        "numbers": paths["csv"].read_text("utf-8"),
+        "command": f"python -m lqf draw {artefact.name} --results {results} --output {figures}",
+        "sources": [str(results / name) for name in artefact.inputs()],
+    }
 
 
 def _restructured(text: str) -> Markup:
@@ -174,15 +128,12 @@ def _markdown(text: str) -> Markup:
     )
 
 
-def _seconds(scale: str) -> list[dict[str, object]]:
+def _seconds(scale: str) -> list[dict[Hashable, Any]]:
     """Jobs and core-seconds of each part of the run, where they were measured."""
     path = _TIMES / f"{scale}_times.csv"
     if not path.is_file():
         return []
-    return [
-        {str(key): value for key, value in row.items()}
-        for row in pd.read_csv(path).to_dict("records")
-    ]
+    return pd.read_csv(path).to_dict("records")
 
 
 def _environment() -> dict[str, str]:

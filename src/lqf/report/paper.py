@@ -59,15 +59,6 @@ CONDITION: dict[str, float] = {"init": 1482.4, "end": 179.7}
 
 
 def error(table: Literal["table1", "table2"], dataset: str, method: str) -> float | None:
-    """Returns a printed test error.
-
-    Args:
-        table: Which table.
-        dataset: A data set of the paper, as `TABLE1` spells it.
-        method: Name of a method.
-
-    Returns:
-        The error in %, or None if the table has no such cell.
-    """
+    """Returns a printed test error in %, or None if the table has no such cell."""
     rows = TABLE1 if table == "table1" else TABLE2
     return rows.get(dataset, {}).get(method)

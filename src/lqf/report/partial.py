@@ -26,18 +26,12 @@ COLUMNS = ["experiment", "dataset", "method", "seed", "why"]
 def partial(runs: Path, results: Path, figures: Path, settings: dict[str, Any]) -> pd.DataFrame:
     """Aggregates, decides and draws what there are runs for.
 
-    Args:
-        runs: The folder runs/<scale>.
-        results: The folder to aggregate into.
-        figures: The folder to draw into.
-        settings: The resolved config: `experiments`, `claims`, and `data`.
-
     Returns:
         The runs that are missing and why, as written to `artefacts.MISSING_FILE` in `results`.
     """
     missing = pd.DataFrame(aggregate(runs, results, {**settings, "partial": True}), columns=COLUMNS)
-    words = _LastWords(runs.parent.parent / "logs" / runs.name)
-    missing["why"] = [words.of(row) or row["why"] for _, row in missing.iterrows()]
+    logs = runs.parent.parent / "logs" / runs.name
+    missing["why"] = [_last_words(logs, row) or row["why"] for _, row in missing.iterrows()]
     write(missing, results / artefacts.MISSING_FILE)
     claims(results, results / artefacts.CLAIMS_FILE, settings["claims"])
     for artefact in artefacts.select(settings["experiments"]):
@@ -49,33 +43,20 @@ def partial(runs: Path, results: Path, figures: Path, settings: dict[str, Any]) 
     return missing
 
 
-class _LastWords:
-    """What the job that a run waited for said before it failed.
-
-    Args:
-        logs: The folder logs/<scale>.
-    """
-
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
-
-    def of(self, run: pd.Series) -> str | None:
-        """The error in the first log that has one, else None."""
-        sweep = run["experiment"] in ("comparison", "ablation", "fine_grained")
-        own = self._logs / ("train" if sweep else run["experiment"]) / run["dataset"]
-        method = str(run["method"])
-        places = [
-            *(
-                own / method / f"{run['seed']}.log",
-                own / f"{method}.log",
-                own / f"{run['seed']}.log",
-            ),
-            *(self._logs / step / f"{run['dataset']}.log" for step in ("prepare", "download")),
-            *sorted((self._logs / "backbone").glob("*.log")),
-            *sorted((self._logs / "download").glob("*.*.log")),
-        ]
-        for log_file in places:
-            lines = log_file.read_text("utf-8").splitlines() if log_file.is_file() else []
-            if said := [line for line in lines if line.startswith("lqf ")]:
-                return said[-1]
-        return None
+def _last_words(logs: Path, run: pd.Series) -> str | None:
+    """The error in the first log that has one, of the jobs in logs/<scale> that a run waited for."""
+    sweep = run["experiment"] in ("comparison", "ablation", "fine_grained")
+    own = logs / ("train" if sweep else run["experiment"]) / run["dataset"]
+    places = [
+        own / f"{run['method']}/{run['seed']}.log",
+        own / f"{run['method']}.log",
+        own / f"{run['seed']}.log",
+        *(logs / step / f"{run['dataset']}.log" for step in ("prepare", "download")),
+        *sorted((logs / "backbone").glob("*.log")),
+        *sorted((logs / "download").glob("*.*.log")),
+    ]
+    for log_file in places:
+        lines = log_file.read_text("utf-8").splitlines() if log_file.is_file() else []
+        if said := [line for line in lines if line.startswith("lqf ")]:
+            return said[-1]
+    return None

@@ -7,7 +7,9 @@ CSVs depend on the numbers alone. Wall time and device stay behind.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,36 +18,14 @@ import pandas as pd
 from lqf import provenance
 
 METRICS = [
-    "dataset",
-    "method",
-    "seed",
-    "n_train",
-    "n_test",
-    "damping",
-    "rate",
-    "batch",
-    "elr",
-    "weight_decay",
-    "mu",
-    "epochs",
-    "batch_norm",
-    "train_err",
-    "val_err",
-    "test_err",
-    "train_loss",
-    "residual",
-    "passes",
-    "status",
-    "selected_val",
-    "selected_test",
+    *("dataset", "method", "seed", "n_train", "n_test", "damping", "rate", "batch", "elr"),
+    *("weight_decay", "mu", "epochs", "batch_norm", "train_err", "val_err", "test_err"),
+    *("train_loss", "residual", "passes", "status", "selected_val", "selected_test"),
 ]
 """Columns of metrics.csv that aggregation needs."""
 
 CHOICES = ("batch_norm", "rate", "batch", "weight_decay", "damping", "mu", "epochs", "passes")
 """Columns of a selected row that say which grid point it was."""
-
-
-_ERRORS = ("train_err", "val_err", "test_err")
 
 
 class MissingRun(ValueError):
@@ -59,9 +39,6 @@ def read_rows(path: Path, columns: Sequence[str], about: Mapping[str, Any]) -> p
         path: The file.
         columns: Columns that it must have.
         about: Which run it is: values of some columns.
-
-    Returns:
-        Its rows, all its columns.
 
     Raises:
         MissingRun: The file is missing, empty, lacks one of the columns, has a row twice or one of
@@ -86,7 +63,7 @@ def read_rows(path: Path, columns: Sequence[str], about: Mapping[str, Any]) -> p
     if not what and named and said != [[about[key] for key in named]]:
         what = f"holds rows of {said}"
     fine = frame[frame["status"] == "ok"] if "status" in frame.columns else frame
-    for column in () if what else _ERRORS:
+    for column in () if what else ("train_err", "val_err", "test_err"):
         if column in frame.columns:
             value = pd.to_numeric(fine[column], errors="coerce")
             # Where a row has no status it need not have an error, and an exact fit validates nothing.
@@ -154,30 +131,12 @@ def read_metrics(
     seeds: Sequence[int],
     extra: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Reads metrics.csv of every data set, method and seed of an experiment.
-
-    Args:
-        runs: The folder runs/<scale>.
-        kind: Sub-folder: train, elr, kshot, online.
-        section: The experiment's section of the config, with `datasets` (or `dataset`), `methods`.
-        seeds: Seeds to use where the section has none.
-        extra: Columns needed besides `METRICS`.
-
-    Returns:
-        All rows.
-
-    Raises:
-        MissingRun: A file is missing or cannot be used.
-    """
+    """Reads metrics.csv of every data set, method and seed of an experiment."""
+    datasets = section.get("datasets") or [section["dataset"]]
+    keys = ("dataset", "method", "seed")
     wanted = {
-        runs / kind / dataset / method / str(seed) / "metrics.csv": {
-            "dataset": dataset,
-            "method": method,
-            "seed": seed,
-        }
-        for dataset in section.get("datasets") or [section["dataset"]]
-        for method in section["methods"]
-        for seed in section.get("seeds") or seeds
+        runs.joinpath(kind, *map(str, run), "metrics.csv"): dict(zip(keys, run, strict=True))
+        for run in product(datasets, section["methods"], section.get("seeds") or seeds)
     }
     frames = [frame for _, frame in read_runs(wanted, section, [*METRICS, *extra])]
     for frame in frames:
@@ -187,12 +146,7 @@ def read_metrics(
 
 
 def select(frame: pd.DataFrame, keys: Sequence[str], flag: str) -> pd.DataFrame:
-    """Keeps the selected grid point of each run.
-
-    Args:
-        frame: Raw rows.
-        keys: Columns that tell runs apart.
-        flag: `selected_val` or `selected_test`.
+    """Keeps the grid point of each run that `selected_val` or `selected_test` marks.
 
     Returns:
         One row a run, sorted by the keys, with `n_points` and `n_diverged` (grid points tried and
@@ -241,36 +195,33 @@ def _edges(run: pd.DataFrame, chosen: pd.Series) -> str:
     return "; ".join(found)
 
 
-def write(frame: pd.DataFrame, path: Path) -> None:
-    """Writes an aggregated CSV, at once or not at all.
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file that appears whole or not at all; its folder is made if need be.
 
-    Args:
-        frame: Its rows.
-        path: The file; numbers get six significant digits, lines end in a line feed.
+    Yields:
+        Where to write it until it is whole, with the same extension.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        frame.to_csv(temporary, index=False, float_format="%.6g", lineterminator="\n")
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def write(frame: pd.DataFrame, path: Path) -> None:
+    """Writes an aggregated CSV: six significant digits, lines end in a line feed."""
+    with whole(path) as file:
+        frame.to_csv(file, index=False, float_format="%.6g", lineterminator="\n")
+
+
 def order_by(frame: pd.DataFrame, **orders: Iterable[Any]) -> pd.DataFrame:
-    """Sorts rows by columns whose values have an order of their own.
+    """Sorts rows by columns whose values have an order of their own; what it lacks comes last."""
 
-    Args:
-        frame: Rows.
-        **orders: Column name and the order of its values; what is not named comes last.
+    def rank(column: pd.Series) -> pd.Series:
+        ranks = {value: number for number, value in enumerate(orders[str(column.name)])}
+        return column.map(lambda value: ranks.get(value, len(ranks)))
 
-    Returns:
-        The sorted rows.
-    """
-    ranks = {}
-    for column, values in orders.items():
-        rank = {value: number for number, value in enumerate(values)}
-        ranks[column] = frame[column].map(lambda value, r=rank: r.get(value, len(r)))
-    keys = pd.DataFrame(ranks, index=frame.index)
-    order = keys.sort_values(list(ranks), kind="stable").index
-    return frame.loc[order].reset_index(drop=True)
+    return frame.sort_values(list(orders), key=rank, kind="stable", ignore_index=True)

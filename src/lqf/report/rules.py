@@ -11,6 +11,7 @@ import ast
 import operator
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any
 
 NAMES = ("value", "low", "high", "n")
@@ -59,13 +60,6 @@ class BadClaim(ValueError):
 def holds(rule: str, names: Mapping[str, float]) -> bool:
     """Evaluates a rule; a comparison with NaN (an interval that is unknown) is false.
 
-    Args:
-        rule: The rule, `"low > 0"` or `"low > -1 and high < 1"`.
-        names: Values of `NAMES`.
-
-    Returns:
-        Whether it holds.
-
     Raises:
         BadClaim: It is not a rule.
     """
@@ -78,9 +72,6 @@ def holds(rule: str, names: Mapping[str, float]) -> bool:
 
 def check(claim: Mapping[str, Any]) -> None:
     """Checks one claim of the config.
-
-    Args:
-        claim: A mapping with the keys id, source, statement, measure and rule.
 
     Raises:
         BadClaim: A key is missing or unknown, the measure or one of its arguments does not exist,
@@ -113,43 +104,29 @@ def check(claim: Mapping[str, Any]) -> None:
 
 
 def _truth(node: ast.expr, names: Mapping[str, float], rule: str) -> bool:
-    """Whether a part of a rule holds.
-
-    Raises:
-        BadClaim: It is no comparison.
-    """
-    if isinstance(node, ast.BoolOp):
-        parts = [_truth(part, names, rule) for part in node.values]
-        return all(parts) if isinstance(node.op, ast.And) else any(parts)
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return not _truth(node.operand, names, rule)
-    if isinstance(node, ast.Compare):
-        sides = [_number(side, names, rule) for side in (node.left, *node.comparators)]
-        results = []
-        for position, sign in enumerate(node.ops):
-            if type(sign) not in _COMPARISONS:
+    match node:
+        case ast.BoolOp():
+            parts = [_truth(part, names, rule) for part in node.values]
+            return all(parts) if isinstance(node.op, ast.And) else any(parts)
+        case ast.UnaryOp(op=ast.Not()):
+            return not _truth(node.operand, names, rule)
+        case ast.Compare():
+            sides = [_number(side, names, rule) for side in (node.left, *node.comparators)]
+            if not all(type(sign) in _COMPARISONS for sign in node.ops):
                 raise BadClaim(_refusal(rule, "only <, <=, > and >= compare"))
-            results.append(_COMPARISONS[type(sign)](sides[position], sides[position + 1]))
-        return all(results)
+            pairs = zip(node.ops, pairwise(sides), strict=True)
+            return all(_COMPARISONS[type(sign)](*pair) for sign, pair in pairs)
     raise BadClaim(_refusal(rule, f"{ast.unparse(node)!r} is no comparison"))
 
 
 def _number(node: ast.expr, names: Mapping[str, float], rule: str) -> float:
-    """The number that a part of a comparison stands for.
-
-    Raises:
-        BadClaim: It is no number.
-    """
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_number(node.operand, names, rule)
-    if (
-        isinstance(node, ast.Constant)
-        and isinstance(node.value, (int, float))
-        and not isinstance(node.value, bool)
-    ):
-        return float(node.value)
-    if isinstance(node, ast.Name) and node.id in NAMES:
-        return names[node.id]
+    match node:
+        case ast.UnaryOp(op=ast.USub()):
+            return -_number(node.operand, names, rule)
+        case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+            return float(value)
+        case ast.Name(id=name) if name in NAMES:
+            return names[name]
     raise BadClaim(
         _refusal(rule, f"{ast.unparse(node)!r} is neither a number nor one of {list(NAMES)}")
     )

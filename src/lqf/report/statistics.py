@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,9 +24,6 @@ class Estimate:
     """A number with its 95 % interval; NaN where it cannot be known.
 
     Attributes:
-        value: The number.
-        low: Lower end of the interval.
-        high: Upper end.
         n: Number of seeds or data sets behind it.
         interval: Name of the interval, with what was resampled or repeated.
     """
@@ -44,14 +42,9 @@ def finite(values: ArrayLike) -> Values:
 
 
 def relative_increase(error: ArrayLike, reference: ArrayLike) -> Values:
-    """Relative increase of an error over a reference, in % (LQF Figure 1).
+    """Relative increase of an error over a reference, (error − reference) / reference, in %.
 
-    Args:
-        error: Errors in %, of any shape.
-        reference: Errors of the reference in %, of the same shape.
-
-    Returns:
-        (error − reference) / reference · 100; NaN where the reference makes no error at all.
+    NaN where the reference makes no error at all (LQF Figure 1).
     """
     error = np.asarray(error, dtype=np.float64)
     reference = np.asarray(reference, dtype=np.float64)
@@ -65,15 +58,22 @@ def standard_deviation(values: ArrayLike) -> float:
     return float(kept.std(ddof=1)) if len(kept) > 1 else float("nan")
 
 
+def summed_up(name: str, values: ArrayLike) -> dict[str, float]:
+    """Mean, standard deviation and 95 % t interval as columns of an aggregated CSV."""
+    mean = t_interval(values)
+    return {
+        f"{name}_mean": mean.value,
+        f"{name}_std": standard_deviation(values),
+        f"{name}_low": mean.low,
+        f"{name}_high": mean.high,
+        "n_seeds": mean.n,
+    }
+
+
 def t_interval(values: ArrayLike, interval: str = T_INTERVAL) -> Estimate:
-    """Mean with Student's 95 % interval.
+    """Mean with Student's 95 % interval, which is NaN for fewer than two values.
 
-    Args:
-        values: One number a seed; what is not finite is left out and not counted.
-        interval: Its name.
-
-    Returns:
-        The mean; its interval is NaN for fewer than two values.
+    What is not finite is left out and not counted.
     """
     kept = finite(values)
     if len(kept) == 0:
@@ -86,7 +86,7 @@ def t_interval(values: ArrayLike, interval: str = T_INTERVAL) -> Estimate:
 
 def bootstrap(
     table: ArrayLike,
-    statistic: Callable[[Values], float],
+    statistic: Callable[[Values], Any],
     interval: str = BOOTSTRAP_INTERVAL,
     groups: Sequence[str] | None = None,
 ) -> Estimate:
@@ -119,17 +119,3 @@ def bootstrap(
     order = np.array([statistic(rows[draw]) for draw in distinct])
     low, high = np.percentile(np.repeat(order, counts), (2.5, 97.5))
     return Estimate(value, float(low), float(high), len(rows), interval)
-
-
-def spearman(first: ArrayLike, second: ArrayLike) -> float:
-    """Spearman's rank correlation of two vectors of equal length, ties by mean rank."""
-    ranks = [_mean_ranks(np.asarray(values, dtype=np.float64)) for values in (first, second)]
-    if any(np.ptp(rank) == 0 for rank in ranks):
-        return float("nan")
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
-
-
-def _mean_ranks(values: Values) -> Values:
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts).astype(np.float64)
-    return (last - (counts - 1) / 2)[inverse]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +9,14 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
+
+from lqf.report.raw import whole
+from lqf.report.statistics import finite
 
 COLUMN, PAGE = 3.5, 7.2
 """Widths of a column and of a page, in inches."""
@@ -37,6 +40,8 @@ COLOURS: dict[str, str] = {
 """The paper's colours; Figure 2 has its own for the ablations."""
 
 NEUTRAL = "#9a9a9a"
+
+_WIDTH = 0.55  # of a box
 
 _SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -77,11 +82,7 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Figures made and saved inside look alike, whatever the user's matplotlibrc says.
-
-    Yields:
-        Nothing.
-    """
+    """Figures made and saved inside look alike, whatever the user's matplotlibrc says."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_SETTINGS)  # type: ignore[arg-type, unused-ignore]
@@ -96,21 +97,17 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
-    """Saves a figure as PDF, SVG and PNG, each whole or not at all.
-
-    Args:
-        figure: The figure.
-        folder: Where to.
-        name: File name without extension.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+    """Saves a figure as PDF, SVG and PNG, each whole or not at all."""
     for extension, metadata in _METADATA.items():
-        temporary = folder / f".{os.getpid()}.{name}.{extension}"
-        try:
-            figure.savefig(temporary, format=extension, metadata=metadata)
-            temporary.replace(folder / f"{name}.{extension}")
-        finally:
-            temporary.unlink(missing_ok=True)
+        with whole(folder / f"{name}.{extension}") as file:
+            figure.savefig(file, format=extension, metadata=metadata)
+
+
+def banded(axes: Axes, rows: pd.DataFrame, x: str, *line: str, alpha: float, **looks: Any) -> None:
+    """Mean accuracy over a column, with a band of one standard deviation to each side."""
+    axes.plot(rows[x], rows["acc_mean"], *line, **looks)
+    low, high = (rows["acc_mean"] + sign * rows["acc_std"].fillna(0) for sign in (-1, 1))
+    axes.fill_between(rows[x], low, high, color=looks["color"], alpha=alpha, linewidth=0)
 
 
 def boxes(
@@ -121,7 +118,6 @@ def boxes(
     vertical: bool = True,
     whiskers: tuple[float, float] | float = (0, 100),
     points: bool = True,
-    width: float = 0.55,
 ) -> None:
     """Box plots at positions 0, 1, …: quartiles, median, and whiskers at minimum and maximum.
 
@@ -133,25 +129,24 @@ def boxes(
         whiskers: Percentiles of the whiskers, or the multiple of the quartile distance beyond
             which values are outliers, drawn as diamonds.
         points: Draw every value as a dot too.
-        width: Width of a box.
     """
-    kept = [np.asarray(group, dtype=float) for group in groups]
-    kept = [group[np.isfinite(group)] for group in kept]
-    for position, (group, colour) in enumerate(zip(kept, colours, strict=True)):
+    for position, (values, colour) in enumerate(zip(groups, colours, strict=True)):
+        group = finite(values)
         if not len(group):
             continue
+        line = {"color": colour, "linewidth": 1.0}
         axes.boxplot(
             [group],
             positions=[position],
-            widths=width,
+            widths=_WIDTH,
             orientation="vertical" if vertical else "horizontal",
             whis=whiskers,
             patch_artist=True,
             manage_ticks=False,
             boxprops={"facecolor": _tint(colour), "edgecolor": colour, "linewidth": 1.0},
             medianprops={"color": colour, "linewidth": 1.8},
-            whiskerprops={"color": colour, "linewidth": 1.0},
-            capprops={"color": colour, "linewidth": 1.0},
+            whiskerprops=line,
+            capprops=line,
             flierprops={
                 "marker": "D",
                 "markersize": 3.5,
@@ -160,7 +155,7 @@ def boxes(
             },
         )
         if points:
-            across = position + _spread(group) * width
+            across = position + _spread(group) * _WIDTH
             along = (across, group) if vertical else (group, across)
             axes.plot(*along, "o", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.75)
 

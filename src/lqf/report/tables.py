@@ -16,21 +16,25 @@ DASH = "—"
 EDGE = "†"
 """Marks a choice beyond which nothing was tried."""
 
+_LATEX = str.maketrans(
+    {
+        "%": "\\%",
+        "_": "\\_",
+        "&": "\\&",
+        "±": "$\\pm$",
+        "−": "$-$",
+        DASH: "---",
+        EDGE: "$^\\dagger$",
+    }
+)
 _NOT_LINEAR = {name for name, method in METHODS.items() if method.trained == "all"}
 
 _COLUMNS = [
     *("block", "selected_on", "dataset", "title", "group", "method", "err_mean", "err_std"),
-    *(
-        "n_seeds",
-        "n_runs",
-        "n_at_edge",
-        "best_rate",
-        "best_weight_decay",
-        "paper_err",
-        "diff",
-        "best_linear",
-    ),
+    *("n_seeds", "n_runs", "n_at_edge", "best_rate", "best_weight_decay", "paper_err", "diff"),
+    "best_linear",
 ]
+_MEDIAN = "Median relative increase over NLFT (%)"
 
 
 @dataclass(frozen=True)
@@ -42,27 +46,20 @@ class Cell:
     after: str = ""
 
 
-Line = tuple[str, list[Cell]]
-"""Title of a row, and a cell for each method."""
-
-
 @dataclass(frozen=True)
 class Block:
-    """Rows under one heading."""
+    """Rows under one heading: the title of each, and a cell for each method."""
 
     heading: str
-    lines: list[Line]
+    lines: list[tuple[str, list[Cell]]]
 
 
-def table1(results: Path) -> tuple[pd.DataFrame, list[Block], list[str]]:
-    """Table 1.
+Table = tuple[pd.DataFrame, list[Block], list[str]]
+"""The numbers, one row a data set and method; the blocks of lines; the methods."""
 
-    Args:
-        results: The folder results/<scale>.
 
-    Returns:
-        Its numbers, one row a data set and method; its blocks of lines; its methods.
-    """
+def table1(results: Path) -> Table:
+    """Table 1, of a folder results/<scale>."""
     rows = pd.read_csv(results / "comparison.csv")
     summary = pd.read_csv(results / "relative_summary.csv")
     numbers, blocks, methods = _table(rows, "table1")
@@ -78,8 +75,7 @@ def table1(results: Path) -> tuple[pd.DataFrame, list[Block], list[str]]:
             else Cell(DASH)
             for m in methods
         ]
-        heading = "Median relative increase over NLFT (%)"
-        blocks[position].lines.append((heading, cells))
+        blocks[position].lines.append((_MEDIAN, cells))
         medians = medians.assign(err_mean=ours, selected_on=selected_on, block="median increase")
         medians["diff"] = medians["err_mean"] - medians["paper_err"]
         medians["n_runs"] = medians["n_seeds"] + summary["n_undefined"]
@@ -87,38 +83,20 @@ def table1(results: Path) -> tuple[pd.DataFrame, list[Block], list[str]]:
     printed = [
         Cell(f"{paper.MEDIANS[m]:.0f}") if m in paper.MEDIANS else Cell(DASH) for m in methods
     ]
-    blocks[-1].lines.append(("Median relative increase over NLFT (%)", printed))
+    blocks[-1].lines.append((_MEDIAN, printed))
     return numbers, blocks, methods
 
 
-def table2(results: Path) -> tuple[pd.DataFrame, list[Block], list[str]]:
-    """Table 2.
-
-    Args:
-        results: The folder results/<scale>.
-
-    Returns:
-        Its numbers, one row a data set and method; its blocks of lines; its methods.
-    """
+def table2(results: Path) -> Table:
+    """Table 2, of a folder results/<scale>."""
     return _table(pd.read_csv(results / "fine_grained.csv"), "table2")
 
 
-TABLES: dict[str, Callable[[Path], tuple[pd.DataFrame, list[Block], list[str]]]] = {
-    "table1": table1,
-    "table2": table2,
-}
+TABLES: dict[str, Callable[[Path], Table]] = {"table1": table1, "table2": table2}
 
 
 def markdown(blocks: Sequence[Block], methods: Sequence[str]) -> str:
-    """Writes blocks as Markdown tables.
-
-    Args:
-        blocks: The blocks.
-        methods: The columns.
-
-    Returns:
-        The text, with a blank line between blocks.
-    """
+    """Writes blocks as Markdown tables, with a blank line between them."""
     parts = []
     for block in blocks:
         titles = [TITLES.get(method, method) for method in methods]
@@ -132,16 +110,8 @@ def markdown(blocks: Sequence[Block], methods: Sequence[str]) -> str:
 
 
 def latex(blocks: Sequence[Block], methods: Sequence[str]) -> str:
-    """Writes blocks as one LaTeX tabular; needs the package booktabs.
-
-    Args:
-        blocks: The blocks.
-        methods: The columns.
-
-    Returns:
-        The text.
-    """
-    titles = " & ".join(_escape(TITLES.get(method, method)) for method in methods)
+    """Writes blocks as one LaTeX tabular; needs the package booktabs."""
+    titles = " & ".join(TITLES.get(method, method).translate(_LATEX) for method in methods)
     lines = [
         "% needs \\usepackage{booktabs}",
         f"\\begin{{tabular}}{{l{'r' * len(methods)}}}",
@@ -149,23 +119,18 @@ def latex(blocks: Sequence[Block], methods: Sequence[str]) -> str:
         f"data set & {titles} \\\\",
     ]
     for block in blocks:
-        lines.append("\\midrule")
-        lines.append(
-            f"\\multicolumn{{{len(methods) + 1}}}{{l}}{{\\emph{{{_escape(block.heading)}}}}} \\\\"
-        )
+        heading = f"\\emph{{{block.heading.translate(_LATEX)}}}"
+        lines += ["\\midrule", f"\\multicolumn{{{len(methods) + 1}}}{{l}}{{{heading}}} \\\\"]
         for title, cells in block.lines:
+            bold = [f"\\textbf{{{c.number}}}" if c.bold else c.number for c in cells]
             texts = [
-                (f"\\textbf{{{_escape(c.number)}}}" if c.bold else _escape(c.number))
-                + _escape(c.after)
-                for c in cells
+                (number + c.after).translate(_LATEX) for number, c in zip(bold, cells, strict=True)
             ]
-            lines.append(f"{_escape(title)} & {' & '.join(texts)} \\\\")
+            lines.append(f"{title.translate(_LATEX)} & {' & '.join(texts)} \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
-def _table(
-    rows: pd.DataFrame, table: Literal["table1", "table2"]
-) -> tuple[pd.DataFrame, list[Block], list[str]]:
+def _table(rows: pd.DataFrame, table: Literal["table1", "table2"]) -> Table:
     methods = list(dict.fromkeys(rows["method"]))
     rows["n_at_edge"] = rows.get("n_at_edge", 0)
     seeds = int(rows["n_runs"].max())
@@ -189,7 +154,7 @@ def _table(
     return pd.concat(numbers, ignore_index=True), blocks, methods
 
 
-def _lines(rows: pd.DataFrame, methods: Sequence[str]) -> list[Line]:
+def _lines(rows: pd.DataFrame, methods: Sequence[str]) -> list[tuple[str, list[Cell]]]:
     lines = []
     # Without a single printed number beside ours, a dash in each cell would only be noise.
     compared = bool(rows["paper_err"].notna().any())
@@ -230,32 +195,16 @@ def _median(value: float) -> str:
 
 
 def _printed_block(table: Literal["table1", "table2"], methods: Sequence[str]) -> Block:
-    lines: list[Line] = []
+    lines = []
     for dataset, errors in (paper.TABLE1 if table == "table1" else paper.TABLE2).items():
-        linear = [e for method, e in errors.items() if method in methods and _is_linear(method)]
+        linear = [
+            e for method, e in errors.items() if method in methods and method not in _NOT_LINEAR
+        ]
         cells = [
-            Cell(f"{errors[m]:.1f}", _is_linear(m) and errors[m] == min(linear))
+            Cell(f"{errors[m]:.1f}", m not in _NOT_LINEAR and errors[m] == min(linear))
             if m in errors
             else Cell(DASH)
             for m in methods
         ]
         lines.append((dataset, cells))
     return Block("The paper's own data sets, test error (%) as printed", lines)
-
-
-def _is_linear(method: str) -> bool:
-    return method not in _NOT_LINEAR
-
-
-def _escape(text: str) -> str:
-    for plain, written in (
-        ("%", "\\%"),
-        ("_", "\\_"),
-        ("&", "\\&"),
-        ("±", "$\\pm$"),
-        ("−", "$-$"),
-        (DASH, "---"),
-        (EDGE, "$^\\dagger$"),
-    ):
-        text = text.replace(plain, written)
-    return text

@@ -7,15 +7,7 @@ from numpy.typing import ArrayLike
 
 
 def counted(values: ArrayLike, noun: str) -> str:
-    """Spells how many there are.
-
-    Args:
-        values: Whole numbers, one or several.
-        noun: Of what, in the singular.
-
-    Returns:
-        "1 seed", "3 seeds", or "2–3 seeds" where the numbers differ.
-    """
+    """Spells whole numbers: "1 seed", "3 seeds", or "2–3 seeds" where they differ."""
     low, high = int(np.min(values)), int(np.max(values))
     number = str(low) if low == high else f"{low}–{high}"
     return f"{number} {noun}" if high == 1 else f"{number} {noun}s"

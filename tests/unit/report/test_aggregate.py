@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 from synthetic import MADE, SETTINGS, mark, metrics_row, sign, write_csv, write_metrics, write_world
 
 from lqf.provenance import WrongRecord
@@ -179,6 +180,14 @@ def test_ranks_start_at_the_most_informative(results: Path) -> None:
     for _, own in rows.groupby("seed"):
         assert own["rank"].tolist() == list(range(1, 161))
         assert own["fsi_exact"].is_monotonic_decreasing
+
+
+def test_correlations_are_spearmans(results: Path) -> None:
+    scores = pd.read_csv(results / "informativeness_scores.csv").query("seed == 1")
+    found = pd.read_csv(results / "informativeness_correlation.csv").set_index(["seed", "score"])
+    for score in ("fsi_eq8", "loo_error"):
+        expected = stats.spearmanr(scores[score], scores["fsi_exact"]).statistic
+        assert found.loc[(1, score), "spearman"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_picture_holds_the_shown_samples(runs: Path, results: Path) -> None:

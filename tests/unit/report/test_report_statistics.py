@@ -10,7 +10,6 @@ from lqf.report import paper
 from lqf.report.statistics import (
     bootstrap,
     relative_increase,
-    spearman,
     standard_deviation,
     t_interval,
 )
@@ -75,12 +74,3 @@ def test_too_few_rows_have_no_bootstrap_interval(groups: list[str]) -> None:
     ours = bootstrap(np.arange(len(groups)), lambda r: float(r.mean()), groups=groups)
     assert np.isfinite(ours.value)
     assert np.isnan([ours.low, ours.high]).all()
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=3, max_size=20))
-def test_spearman_is_scipys(pairs: list[tuple[int, int]]) -> None:
-    first, second = zip(*pairs, strict=True)
-    if len(set(first)) == 1 or len(set(second)) == 1:
-        assert np.isnan(spearman(first, second))
-        return
-    assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)

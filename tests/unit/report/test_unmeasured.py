@@ -12,7 +12,7 @@ from synthetic import SETTINGS, sign
 from lqf.report.aggregate_samples import informativeness
 from lqf.report.captions import _figure6
 from lqf.report.measured import NotTested, Results
-from lqf.report.measures_samples import rank_correlation, removal_area
+from lqf.report.measures import rank_correlation, removal_area
 from lqf.report.raw import write
 
 
