@@ -99,8 +99,9 @@ def selected_runs(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> 
     """
     raw = read_metrics(runs, "train", section, seeds)
     keys = ["dataset", "method", "seed"]
+    chosen = select(raw, keys, "selected_val")
     on_test = select(raw, keys, "selected_test")[[*keys, "test_err", "rate", "weight_decay"]]
-    chosen = select(raw, keys, "selected_val").merge(on_test, on=keys, suffixes=("", "_on_test"))
+    chosen = chosen.merge(on_test, on=keys, suffixes=("", "_on_test"))
     columns = [*keys, "status", "n_points", "n_diverged", "at_edge", "n_train", "n_test", *CHOICES]
     columns += ["residual", "train_loss", "train_err", "val_err", "test_err"]
     columns += ["test_err_on_test", "rate_on_test", "weight_decay_on_test"]
