@@ -93,13 +93,17 @@ class ExactProblem:
 
     def optimum(self, point: Point, seed: int, resume: Resume | None = None) -> Optimum:
         """The optimum, which everything about samples can be asked of."""
-        known = None if self._lender is None else self._lender.optimum(point, seed)
-        if (point, seed) not in self._found:
-            problem = self._posed(point, seed, None if known is None else known.mu, resume)
-            constants = known and (known.metric.epsilon, known.metric.head_scale)
-            curvature = None if known is None else known.curvature
-            self._found[point, seed] = fit(problem, curvature, constants=constants)
-        return self._found[point, seed]
+        if (point, seed) in self._found:
+            return self._found[point, seed]
+        if self._lender is None:
+            found = fit(self._posed(point, seed, None, resume))
+        else:
+            known = self._lender.optimum(point, seed)
+            constants = known.metric.epsilon, known.metric.head_scale
+            problem = self._posed(point, seed, known.mu, resume)
+            found = fit(problem, known.curvature, constants=constants)
+        self._found[point, seed] = found
+        return found
 
     def _posed(self, point: Point, seed: int, mu: float | None, resume: Resume | None) -> Problem:
         inputs = self.inputs(self.train)

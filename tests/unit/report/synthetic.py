@@ -76,6 +76,7 @@ FACTOR = {
     "nlft": 1.0,
     "lqf": 1.15,
     "lqf_exact": 1.12,
+    "lqf_euclidean": 1.3,
     "lqf_fc": 1.5,
     "gaf": 1.6,
     "fc": 1.9,
@@ -95,7 +96,7 @@ SETTINGS: dict[str, Any] = {
     "experiments": {
         "comparison": {
             "datasets": list(BASE),
-            "methods": ["nlft", "lqf", "lqf_exact", "lqf_fc", "gaf", "fc"],
+            "methods": ["nlft", "lqf", "lqf_exact", "lqf_euclidean", "lqf_fc", "gaf", "fc"],
         },
         "ablation": {
             "datasets": list(BASE),

@@ -17,7 +17,7 @@ def cells(text: str, title: str, block: int = 0) -> list[str]:
 def test_table1_has_ours_the_selection_on_test_and_the_papers(results: Path) -> None:
     numbers, blocks, methods = table1(results)
     assert [len(block.lines) for block in blocks] == [8, 8, 11]
-    assert methods == ["nlft", "lqf", "lqf_exact", "lqf_fc", "gaf", "fc"]
+    assert methods == ["nlft", "lqf", "lqf_exact", "lqf_euclidean", "lqf_fc", "gaf", "fc"]
     assert "selected on test, as the paper" in blocks[1].heading
     text = markdown(blocks, methods)
     assert cells(text, "Stanford Dogs") == ["13.8", "12.4", "—", "12.9", "10.5", "**9.9**"]
