@@ -43,9 +43,6 @@ class Obtained:
 def local_folders(named: Iterable[Path | str] = ()) -> list[Path]:
     """List the folders in which archives may already be.
 
-    Args:
-        named: Folders from the configuration.
-
     Returns:
         These, then those of LQF_DATA (separated like PATH).
 
@@ -70,9 +67,6 @@ def candidates(name: str, file: File, folders: Iterable[Path]) -> Iterator[Path]
         name: Name of the data set.
         file: The file.
         folders: Folders to look in: FOLDER/FILE and FOLDER/NAME/FILE.
-
-    Yields:
-        Files that exist, unverified.
     """
     for folder in folders:
         for path in (folder / name / file.name, folder / file.name):
@@ -91,18 +85,6 @@ def obtain(
     progress: bool = True,
 ) -> Path:
     """Have all archives of a data set, verified.
-
-    Args:
-        dataset: The data set, or published weights.
-        folder: Folder for its downloads and the manifest.
-        local: Folders where archives may already be.
-        lock: File with the digests of files that the catalogue has none of.
-        attempts: Attempts at each address.
-        offline: Do not download.
-        progress: Show bars.
-
-    Returns:
-        The manifest.
 
     Raises:
         ValueError: If a part can neither be found nor downloaded; the message says what to put where.
@@ -130,12 +112,6 @@ def obtain(
 def read_manifest(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Read what `obtain` has brought together.
 
-    Args:
-        folder: The folder of the data set.
-
-    Returns:
-        Each file with what the manifest says of it.
-
     Raises:
         ValueError: If the manifest or a file is missing, or a file has another size.
     """
@@ -161,18 +137,14 @@ def _on_disk(
 ) -> list[Obtained] | None:
     """Returns the first choice of which every file is on disk."""
     for choice in choices:
-        files = [_local(name, file, places) for file in choice]
-        if all(files):
-            return [one for one in files if one is not None]
+        files = [one for file in choice if (one := _local(name, file, places)) is not None]
+        if len(files) == len(choice):
+            return files
     return None
 
 
+# Return the copy that is on disk, if there is one.
 def _local(name: str, file: File, places: Sequence[Path]) -> Obtained | None:
-    """Return the copy that is on disk, if there is one.
-
-    Raises:
-        WrongFile: If it is not the file that is meant.
-    """
     for path in candidates(name, file, places):
         try:
             verify(path, file, str(path))
@@ -182,8 +154,7 @@ def _local(name: str, file: File, places: Sequence[Path]) -> Obtained | None:
             # Several data sets call a file images.tgz; in a common folder this may be another's.
             _LOG.warning("%s It is not used.", error)
             continue
-        sha256 = file.sha256 or digest_of(path)
-        return Obtained(file, path, "local", sha256)
+        return Obtained(file, path, "local", file.sha256 or digest_of(path))
     return None
 
 
@@ -200,19 +171,16 @@ def _downloaded(
     from lqf.data.transfer import NotObtained, download
 
     reasons = ["downloads are switched off"] if offline else []
+
+    def fetched(file: File) -> Obtained:
+        path, url = download(file, folder, attempts=attempts, progress=progress)
+        return Obtained(file, path, url, file.sha256 or digest_of(path))
+
     for choice in choices if not offline else ():
-        files = []
         try:
-            for file in choice:
-                one = _local(dataset.name, file, places)
-                if one is None:
-                    path, url = download(file, folder, attempts=attempts, progress=progress)
-                    one = Obtained(file, path, url, file.sha256 or digest_of(path))
-                files.append(one)
+            return [_local(dataset.name, file, places) or fetched(file) for file in choice]
         except NotObtained as error:
             reasons.append(str(error))
-            continue
-        return files
     wanted = " or ".join(
         " and ".join(file.name + _hint(file) for file in choice) for choice in choices
     )

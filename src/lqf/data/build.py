@@ -52,9 +52,6 @@ def build(spec: DatasetSpec, size: int) -> Iterator[Sample]:
 def count(spec: DatasetSpec) -> int | None:
     """Tell how many images a data set will have.
 
-    Args:
-        spec: Its entry in the catalogue.
-
     Returns:
         The number N, or None where it is known only from the source.
     """

@@ -157,22 +157,12 @@ DEMO: dict[str, DatasetSpec] = {spec.name: spec for spec in _SPECS}
 
 
 def names() -> tuple[str, ...]:
-    """List the data sets of the demo world.
-
-    Returns:
-        The names, in the order of the catalogue; the source comes first.
-    """
+    """List the data sets of the demo world."""
     return tuple(DEMO)
 
 
 def get(name: str) -> DatasetSpec:
     """Look a data set up.
-
-    Args:
-        name: A name out of `names`.
-
-    Returns:
-        Its entry in the catalogue.
 
     Raises:
         ValueError: If there is no such data set.

@@ -14,12 +14,7 @@ Command = Callable[[str, str, Callable[[argparse.Namespace], None]], Any]
 
 
 def register(command: Command, settings: Callable[[Any], None]) -> None:
-    """Add the sub-commands to a parser.
-
-    Args:
-        command: Makes a sub-command of a name, a help text and what it runs.
-        settings: Adds the argument --settings.
-    """
+    """Add the sub-commands to a parser."""
     sub = command("prepare", "render or decode a data set into its packed form", _prepare)
     sub.add_argument("--name", required=True, help="name in the demo, the catalogue, or own data")
     sub.add_argument("--output", type=Path, required=True, help="folder for the packed form")

@@ -24,15 +24,7 @@ def contact_sheet(
         title: Line at the top.
         images: For each class its images, n × H × W × 3; the first ten are shown.
         classes: Names of the classes.
-
-    Returns:
-        The sheet.
-
-    Raises:
-        ValueError: If the number of names is not that of the classes with images.
     """
-    if len(images) != len(classes):
-        raise ValueError(f"got images of {len(images)} classes but {len(classes)} names.")
     title, classes = _on_one_line(title), [_on_one_line(name) for name in classes]
     zoom = max(1, 48 // images[0].shape[1])
     cell = zoom * images[0].shape[1] + _GAP

@@ -56,9 +56,6 @@ def decode(data: bytes, size: int, cut_bottom: int = 0) -> Decoded:
         size: Height and width of the result, S.
         cut_bottom: Rows to cut off the bottom of the stored image first.
 
-    Returns:
-        The image.
-
     Raises:
         Undecodable: If it cannot be decoded.
     """

@@ -113,9 +113,6 @@ class Feed:
         Args:
             seed: seed of the run.
             epoch: the epoch; each has crops and flips of its own.
-
-        Returns:
-            A feed; nothing is read.
         """
         rng = np.random.default_rng([seed, epoch])
         height, width = (length - self.size + 1 for length in self._stored.shape[1:3])
@@ -157,10 +154,9 @@ class Feed:
         return images
 
     def _fill(self, images: NDArray[np.floating]) -> None:
-        """Write the images into b × H × 3W; one stays in the cache from the file to the last operation.
-
-        Done by numpy, which starts no threads of its own within each thread.
-        """
+        """Write the images into b × H × 3W."""
+        # One image stays in the cache from the file to the last operation. Done by numpy, which starts
+        # no threads of its own within each thread.
         mean, deviation = self._mean.numpy(), self._deviation.numpy()
         mirrored = torch.empty(self.size, self.size, 3, dtype=torch.uint8)
         for image, flipped, crop in zip(images, self._flipped, self._crops(), strict=True):
@@ -197,14 +193,9 @@ class Feed:
             self._read(int(row), int(y), buffer)
             yield buffer[:, 3 * x : 3 * (x + self.size)]
 
+    # Read H lines of a stored image into H × 3S.
+    # A mapping would keep what was read in the memory of the process; a file does not.
     def _read(self, row: int, top: int, lines: NDArray[np.uint8]) -> None:
-        """Read H lines of a stored image into H × 3S.
-
-        A mapping would keep what was read in the memory of the process; a file does not.
-
-        Raises:
-            OSError: if the file ends early.
-        """
         if self._file is None:
             lines[:] = self._stored[row, top : top + self.size].reshape(lines.shape)
             return

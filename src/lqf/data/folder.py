@@ -21,38 +21,26 @@ COLUMNS = ("row", "class", "label", "split", "source", "sha256")
 
 
 @contextmanager
-def replacing(folder: Path | str) -> Iterator[Path]:
+def replacing(folder: Path | str, image_size: int) -> Iterator[Path]:
     """Write a data set beside its folder and put it in place by renaming, all of it or nothing.
 
     Args:
         folder: Where the data set goes; an earlier version in it is replaced.
+        image_size: Height and width of the stored images in pixels.
 
     Yields:
         An empty folder to write to. It is gone afterwards, whatever happens.
 
     Raises:
-        ValueError: If the folder holds anything that is not part of a data set.
+        ValueError: If the size is not a whole number in the allowed range, or the folder is a file or
+            holds anything that is not part of a data set.
     """
+    if not isinstance(image_size, int) or not SMALLEST_IMAGE <= image_size <= LARGEST_IMAGE:
+        raise ValueError(
+            f"image_size is {image_size!r}: choose a whole number of pixels from {SMALLEST_IMAGE} "
+            f"to {LARGEST_IMAGE}."
+        )
     folder = Path(folder).resolve()
-    check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield partial
-        _replace(folder, partial)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def check_replaceable(folder: Path) -> None:
-    """Refuse a folder whose content is not ours to replace.
-
-    Args:
-        folder: Where a data set is to go.
-
-    Raises:
-        ValueError: If it is a file, or holds anything that is not part of a data set.
-    """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder to write the data set to.")
     strangers = sorted({file.name for file in folder.glob("*")} - set(FILES))
@@ -61,22 +49,13 @@ def check_replaceable(folder: Path) -> None:
             f"the folder {folder} holds {strangers[0]!r}, which is not part of a data set: name a "
             "new folder, because its whole content would be replaced."
         )
-
-
-def check_size(image_size: int) -> None:
-    """Refuse a size that is not in pixels.
-
-    Args:
-        image_size: Height and width of the stored images.
-
-    Raises:
-        ValueError: If it is not a whole number in the allowed range.
-    """
-    if not isinstance(image_size, int) or not SMALLEST_IMAGE <= image_size <= LARGEST_IMAGE:
-        raise ValueError(
-            f"image_size is {image_size!r}: choose a whole number of pixels from {SMALLEST_IMAGE} "
-            f"to {LARGEST_IMAGE}."
-        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield partial
+        _replace(folder, partial)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def write_index(folder: Path, rows: Iterable[tuple[str, int, str, str, str]]) -> None:
@@ -98,12 +77,7 @@ def write_index(folder: Path, rows: Iterable[tuple[str, int, str, str, str]]) ->
 
 
 def write_description(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write dataset.json, with the digests of the array and of the index added.
-
-    Args:
-        folder: Where images.npy and index.csv are.
-        description: What the data set is.
-    """
+    """Write dataset.json, with the digests of the array and of the index added."""
     digests = {}
     for name in FILES[:2]:
         with (folder / name).open("rb") as file:

@@ -18,19 +18,21 @@ _HEIC = {b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1"}
 
 
 def named_like_an_image(name: str) -> bool:
-    """Tell an image by the end of its name.
-
-    Args:
-        name: Name of a file.
-    """
+    """Tell an image by the end of its name."""
     return os.path.splitext(name)[1].lower() in ENDINGS
+
+
+def kind_of_file(path: str | os.PathLike[str]) -> str | None:
+    """Tell an image file by how it begins, as `kind_of`; None where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return kind_of(file.read(START))
+    except OSError:
+        return None
 
 
 def kind_of(start: bytes) -> str | None:
     """Tell an image by how it begins.
-
-    Args:
-        start: The first `START` bytes of a file.
 
     Returns:
         ``image``; ``HEIC``, which Pillow does not read; or None.

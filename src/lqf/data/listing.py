@@ -59,9 +59,6 @@ def draw(listing: Listing, rule: SplitRule, source: Split | None, target: Split)
             every class, and at least one. With a group, files that share it move together.
         source: The split to take from.
         target: The split to move to.
-
-    Returns:
-        A new listing.
     """
     pool = [entry for entry in listing.entries if entry.split == source]
     numbers = Counter(entry.label for entry in pool)
@@ -76,7 +73,9 @@ def draw(listing: Listing, rule: SplitRule, source: Split | None, target: Split)
         groups.setdefault(_group(entry.path, rule.group), []).append(entry)
     taken: Counter[int] = Counter()
     moved: set[str] = set()
-    for key in sorted(groups, key=lambda key: _place(rule.seed, key)):
+    for key in sorted(
+        groups, key=lambda key: hashlib.sha256(f"{rule.seed}/{key}".encode()).digest()
+    ):
         labels = Counter(entry.label for entry in groups[key])
         # A group goes where its most frequent class still has room.
         first = min(labels, key=lambda label: (-labels[label], label))
@@ -91,13 +90,6 @@ def draw(listing: Listing, rule: SplitRule, source: Split | None, target: Split)
 
 def assign(listing: Listing, dataset: Published) -> Listing:
     """Give every image its split: official or drawn, then the validation images.
-
-    Args:
-        listing: The images; those of an official split have it already.
-        dataset: The catalogue's entry.
-
-    Returns:
-        A listing without an image that has no split.
 
     Raises:
         WrongListing: If the numbers are not those of the catalogue.
@@ -114,10 +106,6 @@ def assign(listing: Listing, dataset: Published) -> Listing:
 
 def check_numbers(listing: Listing, dataset: Published) -> None:
     """Compare the numbers of images with the catalogue.
-
-    Args:
-        listing: The images, with the official splits.
-        dataset: The catalogue's entry.
 
     Raises:
         WrongListing: If one differs; the message names the class if it can.
@@ -157,13 +145,6 @@ def check_numbers(listing: Listing, dataset: Published) -> None:
 def check_filled(listing: Listing, name: str) -> Listing:
     """Refuse a data set with a class that has no image in a split.
 
-    Args:
-        listing: The images with their splits.
-        name: Name of the data set.
-
-    Returns:
-        The same listing.
-
     Raises:
         WrongListing: If a class is empty somewhere, or a file appears twice.
     """
@@ -185,10 +166,6 @@ def check_filled(listing: Listing, name: str) -> Listing:
 def class_names(keys: Sequence[str], display: Callable[[str], str]) -> tuple[str, ...]:
     """Make names of classes readable, if they stay distinct.
 
-    Args:
-        keys: What identifies the classes.
-        display: Makes a name of a key.
-
     Returns:
         The names; the keys themselves if two names were the same.
     """
@@ -197,20 +174,9 @@ def class_names(keys: Sequence[str], display: Callable[[str], str]) -> tuple[str
 
 
 def ordered(entries: Iterable[Entry]) -> list[Entry]:
-    """Sort images: by split, then by name.
-
-    Args:
-        entries: Images that have a split.
-
-    Returns:
-        Them, in the order of the rows of the packed array.
-    """
+    """Sort images: by split, then by name."""
     rank = {split: number for number, split in enumerate(SPLITS)}
     return sorted(entries, key=lambda one: (rank[one.split or "train"], one.label, one.path))
-
-
-def _place(seed: int, key: str) -> bytes:
-    return hashlib.sha256(f"{seed}/{key}".encode()).digest()
 
 
 def _group(path: str, pattern: str | None) -> str:

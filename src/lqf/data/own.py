@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from lqf import documents
 from lqf.data.catalogue import SPLITS, Split
-from lqf.data.kinds import START, kind_of
+from lqf.data.kinds import kind_of_file
 from lqf.data.listing import Entry, Listing, WrongListing, check_filled, draw
 from lqf.data.own_folder import list_folder
 from lqf.data.published import CHECKED, Group, SplitRule
@@ -63,9 +63,6 @@ class OwnData:
         Args:
             settings: Attributes by name.
 
-        Returns:
-            The description.
-
         Raises:
             ValueError: If a key does not exist or does not fit.
         """
@@ -77,10 +74,6 @@ class OwnData:
 
 def list_own(name: str, own: OwnData) -> tuple[Listing, Path]:
     """List a user's images with their splits.
-
-    Args:
-        name: Name of the data set.
-        own: Where the images are.
 
     Returns:
         The images, and the folder that their paths are relative to.
@@ -108,45 +101,21 @@ def list_own(name: str, own: OwnData) -> tuple[Listing, Path]:
 
 
 def problems(listing: Listing, root: Path) -> Iterator[str]:
-    """Look at the beginning of every file, before anything is decoded.
-
-    Args:
-        listing: The images.
-        root: Folder that their paths are relative to.
-
-    Yields:
-        One sentence if any file is not an image, with the first of them.
-    """
-    wrong = [entry.path for entry in listing.entries if not _looks_like_an_image(root / entry.path)]
+    """Look at the beginning of every file, before anything is decoded."""
+    wrong = [entry.path for entry in listing.entries if kind_of_file(root / entry.path) != "image"]
     if wrong:
         more = f" ({len(wrong)} files like it)" if len(wrong) > 1 else ""
         yield f"{root / wrong[0]} is no image that can be read{more}: replace it or remove it."
 
 
 def fingerprint(listing: Listing, root: Path) -> str:
-    """Tell whether the images are still the same, by name, class, split, size and time of change.
-
-    Args:
-        listing: The images.
-        root: Folder that their paths are relative to.
-
-    Returns:
-        A hexadecimal digest.
-    """
+    """Tell whether the images are still the same, by name, class, split, size and time of change."""
     digest = hashlib.sha256()
     for entry in sorted(listing.entries, key=lambda one: one.path):
         status = (root / entry.path).stat()
         parts = (entry.path, listing.classes[entry.label], entry.split)
         digest.update(repr((*parts, status.st_size, status.st_mtime_ns)).encode())
     return digest.hexdigest()[:16]
-
-
-def _looks_like_an_image(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return kind_of(file.read(START)) == "image"
-    except OSError:
-        return False
 
 
 def _from_index(name: str, index: Path, root: Path) -> Listing:
@@ -172,12 +141,8 @@ def _from_index(name: str, index: Path, root: Path) -> Listing:
     return Listing(tuple(classes), tuple(entries), len(entries))
 
 
+# Returns line number and cells of each row.
 def _rows(name: str, index: Path) -> list[tuple[int, dict[str, str]]]:
-    """Returns line number and cells of each row.
-
-    Raises:
-        WrongListing: If the file is no table of images.
-    """
     try:
         with index.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, restval="", strict=True)

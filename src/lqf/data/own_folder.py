@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lqf.data.catalogue import SPLITS, Split
-from lqf.data.kinds import START, kind_of, named_like_an_image
+from lqf.data.kinds import kind_of_file, named_like_an_image
 from lqf.data.listing import Entry, Listing, WrongListing
 
 _SPLIT_NAMES: dict[str, Split] = {
@@ -97,12 +97,8 @@ class _Walk:
             for why, paths in self._passed.items()
         }
 
+    # What is in a folder and is not left there by a system.
     def visible(self, folder: Path | str) -> Iterator[os.DirEntry[str]]:
-        """What is in a folder and is not left there by a system.
-
-        Raises:
-            WrongListing: If the folder cannot be read, a name is not UTF-8, or a link leads nowhere.
-        """
         try:
             with os.scandir(folder) as found:
                 entries = sorted(found, key=lambda one: one.name)
@@ -134,7 +130,7 @@ class _Walk:
                 yield from self.images(one.path)
             elif not one.is_file():
                 self.leave(one, "no plain files within a class")
-            elif named_like_an_image(one.name) or (kind := _kind(one.path)) == "image":
+            elif named_like_an_image(one.name) or (kind := kind_of_file(one.path)) == "image":
                 yield self._inside(one)
             elif kind == "HEIC":
                 self.leave(one, "HEIC images, which have to be saved as JPEG")
@@ -143,11 +139,3 @@ class _Walk:
 
     def _inside(self, one: os.DirEntry[str]) -> str:
         return Path(one.path).relative_to(self.root).as_posix()
-
-
-def _kind(path: str) -> str | None:
-    try:
-        with open(path, "rb") as file:
-            return kind_of(file.read(START))
-    except OSError:
-        return None

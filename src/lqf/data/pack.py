@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,15 +42,6 @@ class Packed:
     truncated: list[str]
 
 
-@dataclass(frozen=True)
-class _Job:
-    root: str
-    target: str
-    offset: int
-    size: int
-    cut_bottom: int
-
-
 def pack(
     root: Path,
     paths: Sequence[str],
@@ -74,20 +65,17 @@ def pack(
         name: What the progress bar calls it.
         progress: Show a bar.
 
-    Returns:
-        Digests of the files, and which of them are truncated.
-
     Raises:
         UndecodableFile: If a file cannot be read or decoded.
     """
     shape = (len(paths), size, size, 3)
     array = np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
-    job = _Job(str(root), str(target), array.offset, size, cut_bottom)
+    decoded = partial(_decode_batch, root, target, array.offset, size, cut_bottom)
     del array
     batches = [(row, list(paths[row : row + _BATCH])) for row in range(0, len(paths), _BATCH)]
     packed = Packed([], [])
     with tqdm(total=len(paths), desc=name, unit="image", disable=not progress) as bar:
-        for (_, batch), results in zip(batches, _results(job, batches, workers), strict=True):
+        for (_, batch), results in zip(batches, _results(decoded, batches, workers), strict=True):
             for path, (digest, truncated) in zip(batch, results, strict=True):
                 packed.digests.append(digest)
                 if truncated:
@@ -100,41 +88,34 @@ _Batch = tuple[int, list[str]]
 _Result = list[tuple[str, bool]]
 
 
-def _results(job: _Job, batches: Sequence[_Batch], workers: int | None) -> Iterator[_Result]:
+def _results(
+    decoded: Callable[[_Batch], _Result], batches: Sequence[_Batch], workers: int | None
+) -> Iterator[_Result]:
     workers = workers or usable_cores()
     if workers == 1 or _BATCH * len(batches) < _WORTH_WORKERS:
-        yield from (_decode_batch(job, batch) for batch in batches)
+        yield from map(decoded, batches)
         return
     # Started afresh, a worker shares no thread or lock with whoever calls this.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         try:
-            yield from pool.map(_Decoder(job), batches, chunksize=4)
+            yield from pool.map(decoded, batches, chunksize=4)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-@dataclass(frozen=True)
-class _Decoder:
-    """What a worker does with a batch; a class so that it can be sent to one."""
-
-    job: _Job
-
-    def __call__(self, batch: _Batch) -> _Result:
-        return _decode_batch(self.job, batch)
-
-
-def _decode_batch(job: _Job, batch: _Batch) -> _Result:
+def _decode_batch(
+    root: Path, target: Path, offset: int, size: int, cut_bottom: int, batch: _Batch
+) -> _Result:
     first, paths = batch
-    image_bytes = 3 * job.size * job.size
     results = []
-    handle = os.open(job.target, os.O_WRONLY)
-    try:
-        for row, path in enumerate(paths, first):
+    with target.open("r+b") as array:
+        array.seek(offset + first * 3 * size * size)
+        for path in paths:
             try:
-                data = Path(job.root, path).read_bytes()
-                image = decode(data, job.size, job.cut_bottom)
+                data = Path(root, path).read_bytes()
+                image = decode(data, size, cut_bottom)
             except OSError as error:
                 raise UndecodableFile(
                     f"{path} cannot be read ({error.strerror}), but was there when the images were listed: "
@@ -145,15 +126,6 @@ def _decode_batch(job: _Job, batch: _Batch) -> _Result:
                     f"{path} cannot be decoded: {error}; get the file again, or remove it from the "
                     "data set."
                 ) from None
-            _write(handle, image.pixels.tobytes(), job.offset + row * image_bytes)
+            array.write(image.pixels.tobytes())
             results.append((hashlib.sha256(data).hexdigest(), image.truncated))
-    finally:
-        os.close(handle)
     return results
-
-
-def _write(handle: int, data: bytes, position: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(handle, view, position)
-        view, position = view[written:], position + written

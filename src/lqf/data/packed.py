@@ -45,12 +45,6 @@ class PackedDataset:
     def load(cls, folder: Path | str) -> PackedDataset:
         """Open a folder that `lqf.data.prepare` wrote.
 
-        Args:
-            folder: The folder.
-
-        Returns:
-            The data set.
-
         Raises:
             ValueError: If a file is missing or the files do not belong together.
         """
@@ -89,14 +83,7 @@ class PackedDataset:
         )
 
     def only(self, classes: int | None) -> PackedDataset:
-        """The first classes alone; images of others belong to no split.
-
-        Args:
-            classes: How many; None keeps all.
-
-        Returns:
-            The data set; row numbers stay what they are.
-        """
+        """The first classes alone; images of others belong to no split."""
         if classes is None or classes >= len(self.classes):
             return self
         splits = np.where(self.labels < classes, self.splits, "")
@@ -104,12 +91,6 @@ class PackedDataset:
 
     def split_of(self, split: str) -> NDArray[np.int64]:
         """List the rows of a split.
-
-        Args:
-            split: train, val or test.
-
-        Returns:
-            Row numbers, ascending.
 
         Raises:
             ValueError: If there is no such split.
@@ -171,14 +152,6 @@ class PackedDataset:
     ) -> Feed:
         """Feed rows to a network a batch at a time, without holding them in memory.
 
-        Args:
-            rows: Row numbers, n.
-            size: Height and width of what the network sees, cut out of the stored images; None for
-                all of them.
-            normalisation: How pixels become a network's input.
-            device: Where batches go.
-            channels_last: How a batch lies in memory.
-
         Returns:
             The images, n × 3 × size × size, read when they are asked for.
         """
@@ -197,10 +170,6 @@ class PackedDataset:
         self, rows: NDArray[np.int64], normalisation: Normalisation = CENTRED
     ) -> tuple[Tensor, Tensor]:
         """Read rows as a network takes them.
-
-        Args:
-            rows: Row numbers, n.
-            normalisation: How pixels become a network's input; (x/255 − 0.5)/0.25 by default.
 
         Returns:
             Images, float32, n × 3 × H × W, and labels, int64, n.

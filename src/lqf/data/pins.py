@@ -18,24 +18,12 @@ from lqf.data.published import CatalogueError, File
 
 
 def lock_file(catalogue: Path) -> Path:
-    """Name the file that belongs to a catalogue.
-
-    Args:
-        catalogue: The YAML file.
-
-    Returns:
-        The file with the digests, which need not exist.
-    """
+    """Name the file that belongs to a catalogue."""
     return catalogue.with_suffix(".lock.json")
 
 
 def pinned(file: File, key: str, path: Path) -> File:
     """Fill in what an earlier download has found.
-
-    Args:
-        file: A file of the catalogue.
-        key: Data set and file, as ``stanford_cars/stanford-cars.tgz``.
-        path: The lock file.
 
     Returns:
         The file, with the digest and the size of the lock file if the catalogue has no digest.
@@ -46,15 +34,7 @@ def pinned(file: File, key: str, path: Path) -> File:
 
 
 def pin(key: str, path: Path, *, size: int, sha256: str, origin: str) -> None:
-    """Note the digest of a file.
-
-    Args:
-        key: Data set and file.
-        path: The lock file; made if it does not exist.
-        size: Bytes.
-        sha256: Hexadecimal digest.
-        origin: Where the file came from.
-    """
+    """Note the digest of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with _exclusive(path.parent):
         entries = _read(path)

@@ -18,13 +18,7 @@ from lqf.data import catalogue
 from lqf.data.build import Sample, build, count
 from lqf.data.catalogue import SPLITS, DatasetSpec
 from lqf.data.contact_sheet import contact_sheet
-from lqf.data.folder import (
-    check_replaceable,
-    check_size,
-    replacing,
-    write_description,
-    write_index,
-)
+from lqf.data.folder import replacing, write_description, write_index
 
 
 def prepare(name: str, folder: Path | str, image_size: int = 24) -> None:
@@ -43,23 +37,15 @@ def prepare(name: str, folder: Path | str, image_size: int = 24) -> None:
             not part of a data set, or if the data set fails its checks.
     """
     spec = catalogue.get(name)
-    check_size(image_size)
-    check_replaceable(Path(folder).resolve())
-    samples = list(tqdm(build(spec, image_size), total=count(spec), desc=name, unit="image"))
-    digests = [hashlib.sha256(sample.image.tobytes()).hexdigest() for sample in samples]
-    check(spec, samples, digests)
-
-    with replacing(folder) as partial:
+    with replacing(folder, image_size) as partial:
+        samples = list(tqdm(build(spec, image_size), total=count(spec), desc=name, unit="image"))
+        digests = [hashlib.sha256(sample.image.tobytes()).hexdigest() for sample in samples]
+        check(spec, samples, digests)
         _write(partial, spec, image_size, samples, digests)
 
 
 def check(spec: DatasetSpec, samples: Sequence[Sample], digests: Sequence[str]) -> None:
     """Refuse a data set with an empty class, a wrong number of images, or a repeated image.
-
-    Args:
-        spec: Its entry in the catalogue.
-        samples: Its images, N.
-        digests: The sha256 of every image, N.
 
     Raises:
         ValueError: If something is wrong with it.

@@ -90,10 +90,6 @@ def write_listing(
 def repeated(entries: Sequence[Entry], digests: Sequence[str]) -> list[tuple[str, str]]:
     """Find files that are in two splits with the same bytes.
 
-    Args:
-        entries: The images, N.
-        digests: sha256 of each file, N.
-
     Returns:
         Pairs of paths: the first file with these bytes, and one with another split.
     """

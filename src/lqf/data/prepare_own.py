@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lqf.data.folder import check_replaceable, check_size, replacing
+from lqf.data.folder import replacing
 from lqf.data.own import OwnData, list_own
 from lqf.data.prepare_listing import write_listing
 
@@ -18,20 +18,7 @@ def prepare_own(
     workers: int | None = None,
     progress: bool = True,
 ) -> None:
-    """Make the packed form of a user's images; the folder gets all of it or nothing.
-
-    Args:
-        name: Name of the data set.
-        own: Where the images are.
-        folder: Where to write; an earlier version in it is replaced.
-        image_size: Height and width of the stored images in pixels.
-        workers: Processes that decode; None takes every core.
-        progress: Show a bar.
-    """
-    check_size(image_size)
-    folder = Path(folder).resolve()
-    check_replaceable(folder)
-    listing, root = list_own(name, own)
+    """Make the packed form of a user's images; the folder gets all of it or nothing."""
     about = {
         "name": name,
         "title": own.title or name,
@@ -41,5 +28,6 @@ def prepare_own(
         "seed": own.seed,
         "paper": None,
     }
-    with replacing(folder) as partial:
+    with replacing(folder, image_size) as partial:
+        listing, root = list_own(name, own)
         write_listing(listing, root, partial, image_size, about, workers=workers, progress=progress)

@@ -12,14 +12,7 @@ from lqf.data.catalogue import SPLITS
 
 
 def problems(folder: Path) -> Iterator[str]:
-    """Look through the index of a prepared data set, if it is there already.
-
-    Args:
-        folder: Folder of the data set.
-
-    Yields:
-        One sentence for each split in which a class has no image, or for a damaged description.
-    """
+    """Look through the index of a prepared data set, if it is there already."""
     index, about = folder / "index.csv", folder / "dataset.json"
     if not (index.is_file() and about.is_file()):
         return

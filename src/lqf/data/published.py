@@ -237,12 +237,6 @@ class Catalogue:
     def get(self, name: str) -> Published:
         """Look a data set up.
 
-        Args:
-            name: Its key in the catalogue.
-
-        Returns:
-            Its entry.
-
         Raises:
             CatalogueError: If there is no such data set.
         """

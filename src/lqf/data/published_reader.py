@@ -32,9 +32,6 @@ def read(path: Path | str | None = None) -> Catalogue:
     Args:
         path: The YAML file; None finds it as `default_path` does.
 
-    Returns:
-        Its content.
-
     Raises:
         CatalogueError: If the file is missing or a key in it is wrong; one line for each key.
     """

@@ -20,9 +20,6 @@ def find(catalogue: Catalogue, name: str) -> Weights:
         catalogue: The catalogue, which goes before torchvision.
         name: NETWORK.SOURCE as ``resnet18.imagenet1k_v1``.
 
-    Returns:
-        The weights.
-
     Raises:
         CatalogueError: If neither knows them.
     """

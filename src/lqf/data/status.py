@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lqf.data import pins
 from lqf.data.archives import MANIFEST, candidates
+from lqf.data.catalogue import SPLITS, Split
 from lqf.data.published import Catalogue, File, Published
 from lqf.data.verify import WrongFile, verify
 
@@ -14,24 +15,14 @@ from lqf.data.verify import WrongFile, verify
 def overview(
     catalogue: Catalogue, archives: Path, local: Sequence[Path], data: Path
 ) -> Iterator[str]:
-    """Describe every data set on a line. Nothing is hashed.
-
-    Args:
-        catalogue: The catalogue.
-        archives: Folder of the downloads, with a folder for each data set.
-        local: Folders where archives may already be.
-        data: Folder of the prepared data sets.
-
-    Yields:
-        Lines of a table.
-    """
+    """Describe every data set on a line. Nothing is hashed."""
     row = "{:<14} {:<20} {:>7} {:>7} {:>6} {:>7} {:>9}  {}"
     yield row.format("name", "title", "classes", "train", "val", "test", "download", "status")
     total = 0
     for dataset in catalogue.datasets.values():
         size = dataset.download_bytes
         total += size
-        numbers = [_number(dataset, split) for split in ("train", "val", "test")]
+        numbers = [_number(dataset, split) for split in SPLITS]
         status = state(dataset, archives, local, data)
         yield row.format(
             dataset.name, dataset.title, dataset.classes, *numbers, gigabytes(size), status
@@ -40,17 +31,7 @@ def overview(
 
 
 def state(dataset: Published, archives: Path, local: Sequence[Path], data: Path) -> str:
-    """Say how far a data set is, without reading its files.
-
-    Args:
-        dataset: The data set.
-        archives: Folder of the downloads.
-        local: Folders where archives may already be.
-        data: Folder of the prepared data sets.
-
-    Returns:
-        A few words.
-    """
+    """Say how far a data set is, without reading its files."""
     if (data / dataset.name / "dataset.json").is_file():
         return "prepared"
     if (archives / dataset.name / MANIFEST).is_file():
@@ -79,12 +60,6 @@ def check(
     dataset: Published, archives: Path, local: Sequence[Path], lock: Path
 ) -> tuple[list[str], list[str]]:
     """Verify what is on disk of a data set.
-
-    Args:
-        dataset: The data set.
-        archives: Folder of the downloads.
-        local: Folders where archives may already be.
-        lock: File with the digests that the catalogue has none of.
 
     Returns:
         A line for each file, and the parts of which no choice is complete.
@@ -128,24 +103,17 @@ def _check(dataset: Published, file: File, places: Sequence[Path]) -> tuple[bool
 
 
 def gigabytes(size: int) -> str:
-    """Write a size.
-
-    Args:
-        size: Bytes.
-
-    Returns:
-        The size with a unit.
-    """
+    """Write a size."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
             return f"{size / factor:.{2 if unit == 'GB' else 0}f} {unit}"
     return f"{size} B" if size else "?"
 
 
-def _number(dataset: Published, split: str) -> str:
+def _number(dataset: Published, split: Split) -> str:
     if split == "val" and "val" not in dataset.images:
         return f"{dataset.validation.test:.0%}" if dataset.validation else "-"
-    number = {str(key): value for key, value in dataset.images.items()}.get(split)
+    number = dataset.images.get(split)
     if number is None and dataset.split.rule == "fraction":
         return f"{dataset.split.test if split == 'test' else 1 - dataset.split.test:.0%}"
     return str(number) if number is not None else "rest"

@@ -87,17 +87,13 @@ class _Arriving:
     def __init__(self, file: File, part: Path, progress: bool) -> None:
         self.file, self.part, self.progress = file, part, progress
         self._tag: str | None = None
+        self._total: int | None = None
         if file.digest is None:
             # Nothing would tell that an old beginning and a new end belong to different versions.
             part.unlink(missing_ok=True)
 
+    # Get what is missing, and verify the whole.
     def fetch(self, url: str) -> None:
-        """Get what is missing, and verify the whole.
-
-        Raises:
-            _Gone: If what arrived is not the file that is meant.
-            _Broken: If another attempt may succeed.
-        """
         resumed = False
         while True:
             before = self._size()
@@ -132,20 +128,15 @@ class _Arriving:
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
             start = self._accept(answer, start)
             mode = "ab" if start else "wb"
-            with self.part.open(mode) as out, self._bar(answer, start) as bar:
+            with self.part.open(mode) as out, self._bar(start) as bar:
                 for chunk in _body(answer):
                     out.write(chunk)
                     bar.update(len(chunk))
                     if self.file.bytes is not None and out.tell() > self.file.bytes:
                         break
 
+    # Return the byte at which the body begins.
     def _accept(self, answer: requests.Response, start: int) -> int:
-        """Return the byte at which the body begins.
-
-        Raises:
-            _Broken: If another attempt may succeed.
-            _Gone: If it cannot.
-        """
         status = answer.status_code
         if status == 416:
             self.part.unlink(missing_ok=True)
@@ -160,10 +151,11 @@ class _Arriving:
                 self.part.unlink(missing_ok=True)
                 raise _Broken("the server sent another range than it was asked for.")
         begin = start if status == 206 else 0
-        length = answer.headers.get("Content-Length")
-        total = begin + int(length) if length is not None else None
-        if total is not None and self.file.bytes is not None and total != self.file.bytes:
-            raise _Gone(f"offers {total:,} bytes, but the catalogue says {self.file.bytes:,}.")
+        self._total = wanted = self.file.bytes
+        if (length := answer.headers.get("Content-Length")) is not None:
+            self._total = begin + int(length)
+            if wanted is not None and self._total != wanted:
+                raise _Gone(f"offers {self._total:,} bytes, but the catalogue says {wanted:,}.")
         tag = answer.headers.get("ETag")
         self._tag = tag if tag and not tag.startswith("W/") else None
         if begin == 0 and self.file.digest is None and self._tag is None:
@@ -171,10 +163,9 @@ class _Arriving:
             self._tag = answer.headers.get("Last-Modified")
         return begin
 
-    def _bar(self, answer: requests.Response, start: int) -> tqdm[Any]:
-        length = answer.headers.get("Content-Length")
+    def _bar(self, start: int) -> tqdm[Any]:
         return tqdm(
-            total=start + int(length) if length else self.file.bytes,
+            total=self._total,
             initial=start,
             desc=self.file.name,
             unit="B",

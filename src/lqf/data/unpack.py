@@ -129,17 +129,12 @@ def _damage_told(archive: Path) -> Iterator[None]:
         yield
     except UnsafeArchive:
         raise
-    except OSError as error:
+    except (OSError, *_DAMAGE) as error:
         # Without a number it is not the disk that failed but the content of the archive.
-        if error.errno is None or error.errno in _BAD_NAMES:
-            raise _damaged(archive, error) from None
-        raise
-    except _DAMAGE as error:
-        raise _damaged(archive, error) from None
-
-
-def _damaged(archive: Path, error: Exception) -> UnsafeArchive:
-    return UnsafeArchive(f"{archive} is damaged ({error}): download it again.")
+        number = error.errno if isinstance(error, OSError) else None
+        if number is not None and number not in _BAD_NAMES:
+            raise
+        raise UnsafeArchive(f"{archive} is damaged ({error}): download it again.") from None
 
 
 class _Patterns:
@@ -166,12 +161,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(text, re.DOTALL)
 
 
+# Return the name under which a member is written.
 def _safe_name(member: _Member, archive: Path, move: Mapping[str, str]) -> str:
-    """Return the name under which a member is written.
-
-    Raises:
-        UnsafeArchive: If it leads out of the folder.
-    """
     path = PurePosixPath(member.name.replace("\\", "/"))
     outside = path.is_absolute() or ".." in path.parts
     if outside or re.match(r"[A-Za-z]:", member.name) or "\0" in member.name:
@@ -253,13 +244,10 @@ def _refuse_folder(name: str, archive: Path) -> None:
 
 def _copy(content: IO[bytes], target: str, left: int, archive: Path, limit: int) -> int:
     size = 0
-    try:
-        out = open(target, "xb", buffering=0)  # noqa: SIM115
-    except FileExistsError:
+    if os.path.lexists(target):
         # An archive may hold a name twice: the later one counts, as in tar itself.
         os.unlink(target)
-        out = open(target, "xb", buffering=0)  # noqa: SIM115
-    with out:
+    with open(target, "xb", buffering=0) as out:
         while chunk := content.read(_CHUNK):
             size += len(chunk)
             if size > left:

@@ -18,15 +18,7 @@ class WrongFile(ValueError):
 
 
 def digest_of(path: Path, algorithm: str = "sha256") -> str:
-    """Hash a file without holding it in memory.
-
-    Args:
-        path: The file.
-        algorithm: sha256 or md5.
-
-    Returns:
-        The hexadecimal digest.
-    """
+    """Hash a file without holding it in memory."""
     with path.open("rb") as file:
         return hashlib.file_digest(
             file, lambda: hashlib.new(algorithm, usedforsecurity=False)
@@ -35,11 +27,6 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
 
 def verify(path: Path, file: File, origin: str) -> None:
     """Refuse a file that differs from what the catalogue says.
-
-    Args:
-        path: The file.
-        file: What it has to be. Without a digest, an archive must at least open as one.
-        origin: Where it comes from, for the message.
 
     Raises:
         WrongFile: If size, digest or kind is not right.
@@ -67,9 +54,6 @@ def verify(path: Path, file: File, origin: str) -> None:
 
 def kind_of(path: Path) -> Literal["tar", "zip"] | None:
     """Tell an archive by its content.
-
-    Args:
-        path: A file.
 
     Returns:
         Its kind, or None if it is no archive.

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from lqf.data.contact_sheet import contact_sheet
 
@@ -27,8 +26,3 @@ def test_many_classes_go_into_columns_and_large_images_keep_their_size():
     assert sheet.shape[0] < 15 * 70
     for label in range(30):
         assert (sheet == (label, 99, 99)).all(axis=-1).sum() == 60 * 60
-
-
-def test_a_missing_name_is_refused():
-    with pytest.raises(ValueError, match="images of 2 classes but 1 names"):
-        contact_sheet("Wrong", [_plain(0), _plain(1)], ["zero"])

@@ -39,8 +39,3 @@ def test_lattice_patterns_repeat_after_two_periods(name):
     here = TEXTURES[name](x, y, np.random.default_rng(1))
     there = TEXTURES[name](x + 2, y + 2, np.random.default_rng(1))
     assert (here == there).mean() > 0.99
-
-
-def test_an_unknown_texture_is_refused():
-    with pytest.raises(ValueError, match="unknown texture 'fur': choose one of stripes, checks"):
-        render_texture("fur", 24, np.random.default_rng(0))

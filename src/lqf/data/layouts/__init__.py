@@ -20,10 +20,6 @@ LAYOUTS = {**folders.LAYOUTS, **lists.LAYOUTS, **matlab.LAYOUTS}
 def read_layout(root: Path, dataset: Published) -> Listing:
     """List the images of a data set.
 
-    Args:
-        root: The folder of unpacked archives.
-        dataset: The catalogue's entry.
-
     Returns:
         Its images; those without an official split have none.
 

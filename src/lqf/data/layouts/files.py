@@ -70,16 +70,6 @@ def listing_of(
 ) -> Listing:
     """Make a listing of what a data set's own lists say.
 
-    Args:
-        root: The folder of unpacked archives.
-        dataset: The catalogue's entry.
-        rows: Path, class and split of each image.
-        keys: The classes, in the order of the labels.
-        display: Makes a name of a class.
-
-    Returns:
-        The listed images that are there.
-
     Raises:
         WrongListing: If a row names another class, or more images are missing than the catalogue
             tolerates.
