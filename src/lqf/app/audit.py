@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -60,16 +60,7 @@ class Audit:
 
 
 def audit(model: PhotoModel, train: Photos, others: Photos | None) -> Audit:
-    """Look at every photograph.
-
-    Args:
-        model: Fitted to ``train``.
-        train: The training images, N.
-        others: Images of val and test, if there are any.
-
-    Returns:
-        The findings.
-    """
+    """Look at every photograph."""
     loo = model.lqf.leave_one_out()
     labels = train.labels
     temperature = model.lqf.temperature_
@@ -187,7 +178,5 @@ def relabelled(photos: Photos, corrections: pd.DataFrame) -> tuple[Photos, list[
         elif str(label) != before:
             labels[place] = photos.classes.index(str(label))
             said.append(f"{file}: {before} -> {label}")
-    fixed = Photos(
-        photos.files, photos.pixels, labels, photos.splits, photos.hashes, photos.classes
-    )
+    fixed = replace(photos, labels=labels)
     return fixed.at([i for i in range(len(photos)) if i not in gone]), said

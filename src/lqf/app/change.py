@@ -21,11 +21,7 @@ from lqf.pages import write_text
 
 
 def forget_command(options: argparse.Namespace) -> None:
-    """Forget photographs, and write what is gone and how well.
-
-    Args:
-        options: The command line.
-    """
+    """Forget photographs, and write what is gone and how well."""
     started = time.perf_counter()
     model = PhotoModel.load(options.model)
     places = find_files(model, options.files)
@@ -70,10 +66,6 @@ def forget_command(options: argparse.Namespace) -> None:
 def difference_to_refit(before: PhotoModel, after: PhotoModel) -> float:
     """Relative difference of the outputs to those of a fit that has not seen the forgotten images.
 
-    Args:
-        before: The model that knew them.
-        after: The model that forgot them.
-
     Returns:
         ``‖f − f_refit‖ / ‖f_refit‖`` over all training images of ``before``, at the same constants and metric.
     """
@@ -84,11 +76,6 @@ def difference_to_refit(before: PhotoModel, after: PhotoModel) -> float:
 
 def remembered(before: PhotoModel, after: PhotoModel, places: list[int]) -> float | None:
     """What the metric remembers of the forgotten images, as a relative difference of the outputs.
-
-    Args:
-        before: The model that knew them.
-        after: The model that forgot them.
-        places: Their places among the training files of ``before``.
 
     Returns:
         ``‖f − f'‖ / ‖f'‖`` over all training images of ``before``, where f' is solved in a metric that is
@@ -107,9 +94,6 @@ def _apart(one: LQF, other: LQF, images: torch.Tensor) -> float:
 
 def extend_command(options: argparse.Namespace) -> None:
     """Add photographs.
-
-    Args:
-        options: The command line.
 
     Raises:
         ValueError: If all of them are in the training set already.
@@ -136,13 +120,6 @@ def extend_command(options: argparse.Namespace) -> None:
 
 def find_files(model: PhotoModel, names: list[str]) -> list[int]:
     """Places of training files.
-
-    Args:
-        model: The model.
-        names: Their names in the model.
-
-    Returns:
-        Their places, each once.
 
     Raises:
         ValueError: If a name is not among them.

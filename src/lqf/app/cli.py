@@ -14,11 +14,7 @@ _PHOTOS = "CLASS/*.jpg, or train/CLASS/*.jpg beside val/CLASS and test/CLASS"
 
 
 def register(command: Command) -> None:
-    """Add the sub-commands to a parser.
-
-    Args:
-        command: Makes a sub-command of a name, a help text and what it runs.
-    """
+    """Add the sub-commands to a parser."""
 
     def add(name: str, text: str, module: str, example: str) -> Any:
         def run(options: argparse.Namespace) -> None:

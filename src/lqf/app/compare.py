@@ -22,11 +22,7 @@ _ROUNDING = 1e-4
 
 
 def compare_command(options: argparse.Namespace) -> None:
-    """Compare two folders of results.
-
-    Args:
-        options: The command line.
-    """
+    """Compare two folders of results."""
     tell(options, compared(options.first, options.second))
 
 
@@ -35,10 +31,6 @@ def compared(first: Path, second: Path) -> dict[str, Any]:
 
     Errors differ where Welch's t test over seeds says so at 5 % after Holm's correction for the number
     of comparisons; without two seeds a difference cannot be judged, and only equality is.
-
-    Args:
-        first: A folder results/SCALE.
-        second: Another one.
 
     Returns:
         Numbers compared, those that differ in words, and the answer.

@@ -27,35 +27,25 @@ class Duplicates:
     Attributes:
         group: Number of its group from 1, by image; 0 for an image that is alone. M.
         exact: Whether another file of its group has the same bytes, M.
-        nearest: Largest correlation with another image, M.
     """
 
     group: NDArray[np.int64]
     exact: NDArray[np.bool_]
-    nearest: NDArray[np.float64]
 
 
 def find_duplicates(photos: Photos) -> Duplicates:
-    """Compare every image with every other and its mirror image.
-
-    Args:
-        photos: M images.
-
-    Returns:
-        The groups.
-    """
+    """Compare every image with every other and its mirror image."""
     small = np.stack([_small(image) for image in photos.pixels])
     flat = small.std((1, 2, 3)) < _FLAT
     rows, mirrored = _standardised(small), _standardised(small[:, :, ::-1])
     same = _pairs(np.unique(photos.hashes, return_inverse=True)[1])
-    number, nearest, near = len(photos), np.zeros(len(photos)), []
+    number, near = len(photos), []
     for start in range(0, number, 512):
         part = rows[start : start + 512]
         likeness = np.maximum(part @ rows.T, part @ mirrored.T)
         likeness[np.arange(len(part)), start + np.arange(len(part))] = -1
         likeness[flat[start : start + 512]] = -1
         likeness[:, flat] = -1
-        nearest[start : start + 512] = likeness.max(1, initial=-1)
         first, second = np.nonzero(likeness >= NEAR)
         near.append(np.stack([first + start, second], 1))
     exact = np.zeros(number, dtype=bool)
@@ -65,8 +55,7 @@ def find_duplicates(photos: Photos) -> Duplicates:
     component = connected_components(graph, directed=False)[1]
     sizes = np.bincount(component)
     numbers = np.cumsum(sizes > 1) * (sizes > 1)
-    nearest[exact] = 1.0
-    return Duplicates(numbers[component], exact, nearest)
+    return Duplicates(numbers[component], exact)
 
 
 def _small(image: NDArray[np.uint8]) -> NDArray[np.float32]:

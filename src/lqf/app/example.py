@@ -45,11 +45,7 @@ class Task:
 
 
 def example_command(options: argparse.Namespace) -> None:
-    """Pre-train, fine-tune, find planted label errors, forget, and draw.
-
-    Args:
-        options: The command line.
-    """
+    """Pre-train, fine-tune, find planted label errors, forget, and draw."""
     started = time.perf_counter()
     network, task = make_example()
     model = LQF(network, _FIRST, device="cpu").fit(task.images, task.labels)
@@ -81,11 +77,7 @@ def example_command(options: argparse.Namespace) -> None:
 
 
 def make_example() -> tuple[nn.Module, Task]:
-    """The pre-trained network and the task, the same at every call.
-
-    Returns:
-        Both.
-    """
+    """The pre-trained network and the task, the same at every call."""
     pixels, digits = read_digits(_SIZE)
     images = Source("", (0.3, 0.3, 0.3), (0.4, 0.4, 0.4)).images(pixels)
     rng = np.random.default_rng(0)

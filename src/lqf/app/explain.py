@@ -16,9 +16,6 @@ from lqf.pages import write_page
 def explain_command(options: argparse.Namespace) -> None:
     """Explain one image.
 
-    Args:
-        options: The command line.
-
     Raises:
         ValueError: If no image is to be shown.
     """
@@ -65,10 +62,6 @@ def contributions(model: PhotoModel, photos: Photos) -> pd.DataFrame:
 
     The lead that would be left without the image is the lead minus its effect; effects are in units
     of the lead's size.
-
-    Args:
-        model: The model.
-        photos: One image.
 
     Returns:
         Columns place, file, label and effect, the strongest support first.

@@ -17,11 +17,7 @@ _SMALLEST = 16
 
 
 def fit_command(options: argparse.Namespace) -> None:
-    """Fit, save, and say how well it went.
-
-    Args:
-        options: The command line.
-    """
+    """Fit, save, and say how well it went."""
     started = time.perf_counter()
     model, photos, tried = fit_folder(options)
     model.save(options.output)
@@ -41,9 +37,6 @@ def fit_command(options: argparse.Namespace) -> None:
 
 def fit_folder(options: argparse.Namespace) -> tuple[PhotoModel, Photos, list[str]]:
     """Read the folder and fit at each size that is asked for.
-
-    Args:
-        options: The command line, with folder and network.
 
     Returns:
         The model with the least leave-one-out error, every photograph at its size, and the error
@@ -80,14 +73,7 @@ def fit_folder(options: argparse.Namespace) -> tuple[PhotoModel, Photos, list[st
 
 
 def described(model: PhotoModel) -> dict[str, Any]:
-    """What a person wants to know of a fit.
-
-    Args:
-        model: The model.
-
-    Returns:
-        Results by name.
-    """
+    """What a person wants to know of a fit."""
     return {
         "network": model.source.name,
         "size": model.size,

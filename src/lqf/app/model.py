@@ -61,23 +61,13 @@ class PhotoModel:
     def novelty(self, images: Tensor) -> NDArray[np.float64]:
         """How little the training set says about images, in units of a typical training image.
 
-        Args:
-            images: M × 3 × S × S.
-
         Returns:
             The mean variance of the outputs (``J A⁻¹ Jᵀ``) over the median of training images, M.
         """
         return variance(self.lqf, images) / self.spread
 
     def without(self, places: Sequence[int]) -> PhotoModel:
-        """The model at the optimum without some training files.
-
-        Args:
-            places: Positions among the training files.
-
-        Returns:
-            A new model.
-        """
+        """The model at the optimum without some training files."""
         gone = set(places)
         stay = [i for i in range(len(self.files)) if i not in gone]
         return replace(
@@ -91,14 +81,7 @@ class PhotoModel:
         )
 
     def with_more(self, photos: Photos) -> PhotoModel:
-        """The model at the optimum with further photographs, whose labels are its classes'.
-
-        Args:
-            photos: The photographs.
-
-        Returns:
-            A new model; the new files come last.
-        """
+        """The model at the optimum with further photographs, whose labels are its classes'."""
         return replace(
             self,
             lqf=self.lqf.extend(self.images(photos), torch.as_tensor(photos.labels)),
@@ -110,11 +93,7 @@ class PhotoModel:
         )
 
     def save(self, path: Path) -> None:
-        """Write one file, which appears whole or not at all.
-
-        Args:
-            path: The file.
-        """
+        """Write one file, which appears whole or not at all."""
         about = {
             "kind": _KIND,
             "network": self.source.name,
@@ -142,12 +121,6 @@ class PhotoModel:
     @classmethod
     def load(cls, path: Path) -> PhotoModel:
         """Read a file that `save` wrote.
-
-        Args:
-            path: The file.
-
-        Returns:
-            The model.
 
         Raises:
             ValueError: If it is no such file.
@@ -190,9 +163,6 @@ def fit_photos(
         weights: A file of weights; None for the published ones.
         train: ``all`` parameters, or those of the ``head`` alone, which is faster.
         options: Of `LQF`.
-
-    Returns:
-        The model.
     """
     module, source = pretrained(network, weights)
     images, labels = source.images(photos.pixels), torch.as_tensor(photos.labels)

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lqf.backbones import IMAGENET
 from lqf.networks import last_layer
-from lqf.networks.weights import features_state, read_state
-
-_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+from lqf.networks.weights import features_state, first_line, read_state
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,8 @@ class Source:
     """
 
     name: str
-    mean: tuple[float, float, float] = _IMAGENET[0]
-    std: tuple[float, float, float] = _IMAGENET[1]
+    mean: tuple[float, float, float] = IMAGENET.mean
+    std: tuple[float, float, float] = IMAGENET.deviation
 
     def images(self, pixels: Any) -> Tensor:
         """Pixels as the network takes them.
@@ -47,12 +46,6 @@ class Source:
 
 def architecture(name: str) -> tuple[nn.Module, Source]:
     """A network without its weights.
-
-    Args:
-        name: Name in torchvision, or ``timm/NAME``.
-
-    Returns:
-        The network, and how it wants its pixels.
 
     Raises:
         ValueError: If there is none of that name.
@@ -122,7 +115,7 @@ def _published(name: str) -> Any:
     except (OSError, RuntimeError) as error:
         digest = file.rpartition("-")[2].partition(".")[0]
         raise ValueError(
-            f"the weights of {name} are not on this machine and could not be had ({_short(error)}): "
+            f"the weights of {name} are not on this machine and could not be had ({first_line(error)[:120]}): "
             f"put the file {file}, whose SHA-256 begins with {digest}, into {place}, or name a file "
             "with --weights."
         ) from None
@@ -135,7 +128,7 @@ def _published_timm(name: str) -> nn.Module:
     except (OSError, RuntimeError) as error:
         home = os.environ.get("HF_HOME", "~/.cache/huggingface")
         raise ValueError(
-            f"the weights of {name} are not on this machine and could not be had ({_short(error)}): "
+            f"the weights of {name} are not on this machine and could not be had ({first_line(error)[:120]}): "
             f"put model.safetensors of the hub's timm/{short} into its folder in {home}, or name a "
             "file with --weights."
         ) from None
@@ -159,7 +152,3 @@ def _unknown(name: str, names: list[str]) -> str:
         f"there is no network {name!r}: {hint}Allowed are torchvision's classifiers, as resnet18 or "
         "mobilenet_v2, and timm/NAME."
     )
-
-
-def _short(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:120]

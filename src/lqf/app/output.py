@@ -32,12 +32,7 @@ def tell(options: argparse.Namespace, found: Mapping[str, Any]) -> None:
 
 
 def write_table(rows: pd.DataFrame, path: Path) -> None:
-    """Write CSV, or JSON where the name says so.
-
-    Args:
-        rows: The table.
-        path: The file.
-    """
+    """Write CSV, or JSON where the name says so."""
     if path.suffix == ".json":
         write_text(rows.to_json(orient="records", force_ascii=False, indent=1), path)
     else:

@@ -115,13 +115,6 @@ def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -
 def read_images(paths: Iterable[Path], size: int) -> Photos:
     """Read single images, and all that lie in folders among them.
 
-    Args:
-        paths: Files and folders.
-        size: Height and width of the result, S.
-
-    Returns:
-        The images, without classes.
-
     Raises:
         ValueError: If a path does not exist, or none is an image.
     """
@@ -141,9 +134,6 @@ def thumbnail(pixels: NDArray[np.uint8]) -> bytes:
 
     Args:
         pixels: S × S × 3.
-
-    Returns:
-        The file's content.
     """
     image = Image.fromarray(pixels)
     if image.width < _THUMBNAIL:

@@ -18,11 +18,7 @@ from lqf.app.photos import Photos, read_folder, read_images
 
 
 def predict_command(options: argparse.Namespace) -> None:
-    """Predict images.
-
-    Args:
-        options: The command line.
-    """
+    """Predict images."""
     model = PhotoModel.load(options.model)
     photos = read_images(options.images, model.size)
     rows = predictions(model, photos)
@@ -37,10 +33,6 @@ def predict_command(options: argparse.Namespace) -> None:
 
 def predictions(model: PhotoModel, photos: Photos) -> pd.DataFrame:
     """One row an image: its class, calibrated probabilities, and how new it is.
-
-    Args:
-        model: The model.
-        photos: M images.
 
     Returns:
         Columns file, prediction, probability, novelty, and ``p(CLASS)`` of every class.
@@ -60,11 +52,7 @@ def predictions(model: PhotoModel, photos: Photos) -> pd.DataFrame:
 
 
 def evaluate_command(options: argparse.Namespace) -> None:
-    """Hold predictions against labels.
-
-    Args:
-        options: The command line.
-    """
+    """Hold predictions against labels."""
     model = PhotoModel.load(options.model)
     photos = read_folder(options.folder, model.size, model.classes)
     if "test" in photos.splits:
@@ -74,10 +62,6 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
 def evaluated(model: PhotoModel, photos: Photos) -> dict[str, Any]:
     """Errors in numbers.
-
-    Args:
-        model: The model.
-        photos: M labelled images.
 
     Returns:
         Error in % with its 95 % interval (Wilson), log loss, calibration error in %, and the pairs of
@@ -113,9 +97,6 @@ def calibration_error(
         chances: Probabilities, M × C.
         labels: y, M.
         bins: How many.
-
-    Returns:
-        A number between 0 and 1.
     """
     sure, right = chances.max(1), chances.argmax(1) == labels
     place = np.minimum((sure * bins).astype(int), bins - 1)

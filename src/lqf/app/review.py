@@ -23,11 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def audit_command(options: argparse.Namespace) -> None:
-    """Audit a folder.
-
-    Args:
-        options: The command line.
-    """
+    """Audit a folder."""
     started = time.perf_counter()
     corrections = None if options.fix is None else read_corrections(options.fix)
     model, photos, _ = fit_folder(options)
@@ -70,9 +66,6 @@ def audit_command(options: argparse.Namespace) -> None:
 def read_corrections(path: Path) -> pd.DataFrame:
     """Read a CSV of corrections.
 
-    Args:
-        path: The file, with the columns file and label.
-
     Returns:
         Its rows; an empty label is an empty text.
 
@@ -86,14 +79,7 @@ def read_corrections(path: Path) -> pd.DataFrame:
 
 
 def suspicious(rows: pd.DataFrame) -> pd.DataFrame:
-    """Training images whose label looks wrong, the worst first.
-
-    Args:
-        rows: The audit's.
-
-    Returns:
-        Those whose class is predicted otherwise by the model without them.
-    """
+    """Training images whose label looks wrong, the worst first."""
     train = rows[rows["split"] == "train"]
     return train[train["label"] != train["predicted"]].sort_values("rank_label")
 
@@ -105,15 +91,7 @@ def page(
     photos: Photos,
     options: argparse.Namespace,
 ) -> None:
-    """Write audit.html.
-
-    Args:
-        found: The findings.
-        train: Training images, in the order of the rows.
-        others: The images after them.
-        photos: All that was read.
-        options: The command line.
-    """
+    """Write audit.html."""
     pixels = train.pixels if others is None else np.concatenate([train.pixels, others.pixels])
     counts = Counter(found.rows["label"])
     write_page(

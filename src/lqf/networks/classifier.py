@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lqf.backbones import DEMO, check_network
 from lqf.networks.cut import Cut, cut
-from lqf.networks.demo import demo_features
+from lqf.networks.demo import WIDTHS, demo_features
 from lqf.networks.pooling import AveragePooling, CovariancePooling
 
 #: Activations that no swap touches; a sigmoid is a gate.
@@ -81,8 +81,7 @@ def build_features(name: str, activation: str, slope: float) -> Cut:
         ValueError: if there is no such network, or it cannot be used.
     """
     if name == DEMO:
-        features = demo_features(make_activation(activation, slope))
-        return Cut(features, feature_channels(features), True)
+        return Cut(demo_features(make_activation(activation, slope)), WIDTHS[-1], True)
     from torchvision import models
 
     check_network(name)
@@ -120,21 +119,11 @@ def swap_activation(network: nn.Module, activation: str, slope: float) -> int:
 def kept_activations(network: nn.Module) -> str:
     """Count the activations that `swap_activation` leaves as they are.
 
-    Args:
-        network: any network.
-
     Returns:
         How many of each type, as "35 ReLU6"; empty if there are none.
     """
     types = Counter(type(m).__name__ for m in network.modules() if isinstance(m, _KEPT))
     return " and ".join(f"{count} {name}" for name, count in sorted(types.items()))
-
-
-def feature_channels(features: nn.Module) -> int:
-    """D, the channels of the last feature map."""
-    convolutions = [m for m in features.modules() if isinstance(m, nn.Conv2d | nn.BatchNorm2d)]
-    last = convolutions[-1]
-    return last.out_channels if isinstance(last, nn.Conv2d) else last.num_features
 
 
 def build(
@@ -157,9 +146,6 @@ def build(
         pooling: ``average`` or ``covariance``.
         covariance_dimension: d, channels after the 1 × 1 reduction of covariance pooling.
         seed: seed of the head.
-
-    Returns:
-        The classifier, in training mode.
 
     Raises:
         ValueError: if there is no such network, or it has no feature map to pool by covariance.

@@ -29,9 +29,6 @@ class Cut:
 def last_layer(network: nn.Module) -> tuple[str, nn.Module]:
     """The last module that holds parameters, with its name.
 
-    Args:
-        network: any network.
-
     Returns:
         Name and module.
 
@@ -57,9 +54,6 @@ def cut(network: nn.Module) -> Cut:
 
     Args:
         network: a torchvision classifier; its modules are shared with the result.
-
-    Returns:
-        The features.
 
     Raises:
         ValueError: if the last layer is not linear.

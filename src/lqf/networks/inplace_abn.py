@@ -9,9 +9,6 @@ names and the normalisation ``(|γ| + ε)(x − μ)/√(σ² + ε) + β``, so γ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-
-from torch import Tensor
 
 from lqf.networks.weights import State, WrongWeights
 
@@ -30,22 +27,14 @@ _GAIN = re.compile(r"(.*\.)?(bn\d|downsample\.1)\.weight")
 def converted(state: State) -> State:
     """Rename the weights, and turn γ into what plain batch normalisation multiplies by.
 
-    Args:
-        state: tensors by the names of mapillary/inplace_abn.
-
-    Returns:
-        Tensors by torchvision's names.
-
     Raises:
         WrongWeights: if a name is none of that network's.
     """
-    return dict(_converted(state))
-
-
-def _converted(state: State) -> Iterator[tuple[str, Tensor]]:
-    for name, value in state.items():
-        new = _renamed(name)
-        yield new, value.abs() + EPSILON if _GAIN.fullmatch(new) else value
+    renamed = {_renamed(name): value for name, value in state.items()}
+    return {
+        name: value.abs() + EPSILON if _GAIN.fullmatch(name) else value
+        for name, value in renamed.items()
+    }
 
 
 def _renamed(name: str) -> str:

@@ -60,7 +60,7 @@ def read_state(path: Path) -> State:
     except WrongWeights:
         raise
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise WrongWeights(f"{path} is no file of weights: {_first_line(error)}") from None
+        raise WrongWeights(f"{path} is no file of weights: {first_line(error)}.") from None
     for key in _INSIDE:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -85,8 +85,9 @@ def _beginning(path: Path) -> bytes:
         return file.read(2)
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".") + "."
+def first_line(error: BaseException) -> str:
+    """The beginning of what an error says, without a point at its end."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def features_state(state: State, features: nn.Module, head: Iterable[str], origin: str) -> State:
