@@ -14,90 +14,25 @@ from typing import Any
 DEMO = "demo_resnet"
 
 # Classifiers that average a feature map and classify the average by one layer.
-_MAPS = (
-    "densenet121",
-    "densenet161",
-    "densenet169",
-    "densenet201",
-    "efficientnet_b0",
-    "efficientnet_b1",
-    "efficientnet_b2",
-    "efficientnet_b3",
-    "efficientnet_b4",
-    "efficientnet_b5",
-    "efficientnet_b6",
-    "efficientnet_b7",
-    "efficientnet_v2_l",
-    "efficientnet_v2_m",
-    "efficientnet_v2_s",
-    "mnasnet0_5",
-    "mnasnet0_75",
-    "mnasnet1_0",
-    "mnasnet1_3",
-    "mobilenet_v2",
-    "regnet_x_16gf",
-    "regnet_x_1_6gf",
-    "regnet_x_32gf",
-    "regnet_x_3_2gf",
-    "regnet_x_400mf",
-    "regnet_x_800mf",
-    "regnet_x_8gf",
-    "regnet_y_128gf",
-    "regnet_y_16gf",
-    "regnet_y_1_6gf",
-    "regnet_y_32gf",
-    "regnet_y_3_2gf",
-    "regnet_y_400mf",
-    "regnet_y_800mf",
-    "regnet_y_8gf",
-    "resnet101",
-    "resnet152",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnext101_32x8d",
-    "resnext101_64x4d",
-    "resnext50_32x4d",
-    "shufflenet_v2_x0_5",
-    "shufflenet_v2_x1_0",
-    "shufflenet_v2_x1_5",
-    "shufflenet_v2_x2_0",
-    "squeezenet1_0",
-    "squeezenet1_1",
-    "wide_resnet101_2",
-    "wide_resnet50_2",
-)
+_MAPS = (  # noqa: SIM905  (a list of names reads better as words)
+    "densenet121 densenet161 densenet169 densenet201 efficientnet_b0 efficientnet_b1 "
+    "efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6 "
+    "efficientnet_b7 efficientnet_v2_l efficientnet_v2_m efficientnet_v2_s mnasnet0_5 mnasnet0_75 "
+    "mnasnet1_0 mnasnet1_3 mobilenet_v2 regnet_x_16gf regnet_x_1_6gf regnet_x_32gf regnet_x_3_2gf "
+    "regnet_x_400mf regnet_x_800mf regnet_x_8gf regnet_y_128gf regnet_y_16gf regnet_y_1_6gf "
+    "regnet_y_32gf regnet_y_3_2gf regnet_y_400mf regnet_y_800mf regnet_y_8gf resnet101 resnet152 "
+    "resnet18 resnet34 resnet50 resnext101_32x8d resnext101_64x4d resnext50_32x4d "
+    "shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0 squeezenet1_0 "
+    "squeezenet1_1 wide_resnet101_2 wide_resnet50_2"
+).split()
 
 # Classifiers whose head sees something else.
-_VECTORS = (
-    "alexnet",
-    "convnext_base",
-    "convnext_large",
-    "convnext_small",
-    "convnext_tiny",
-    "maxvit_t",
-    "mobilenet_v3_large",
-    "mobilenet_v3_small",
-    "swin_b",
-    "swin_s",
-    "swin_t",
-    "swin_v2_b",
-    "swin_v2_s",
-    "swin_v2_t",
-    "vgg11",
-    "vgg11_bn",
-    "vgg13",
-    "vgg13_bn",
-    "vgg16",
-    "vgg16_bn",
-    "vgg19",
-    "vgg19_bn",
-    "vit_b_16",
-    "vit_b_32",
-    "vit_h_14",
-    "vit_l_16",
-    "vit_l_32",
-)
+_VECTORS = (  # noqa: SIM905  (a list of names reads better as words)
+    "alexnet convnext_base convnext_large convnext_small convnext_tiny maxvit_t "
+    "mobilenet_v3_large mobilenet_v3_small swin_b swin_s swin_t swin_v2_b swin_v2_s swin_v2_t "
+    "vgg11 vgg11_bn vgg13 vgg13_bn vgg16 vgg16_bn vgg19 vgg19_bn vit_b_16 vit_b_32 vit_h_14 "
+    "vit_l_16 vit_l_32"
+).split()
 
 # They normalise their input themselves and have several outputs.
 _REFUSED = ("googlenet", "inception_v3")
@@ -108,32 +43,12 @@ FIXED_SIZE = 224
 
 
 # Torchvision's weights: all have the first, some have others.
-_V2 = (
-    "efficientnet_b1",
-    "mobilenet_v2",
-    "mobilenet_v3_large",
-    "regnet_x_16gf",
-    "regnet_x_1_6gf",
-    "regnet_x_32gf",
-    "regnet_x_3_2gf",
-    "regnet_x_400mf",
-    "regnet_x_800mf",
-    "regnet_x_8gf",
-    "regnet_y_16gf",
-    "regnet_y_1_6gf",
-    "regnet_y_32gf",
-    "regnet_y_3_2gf",
-    "regnet_y_400mf",
-    "regnet_y_800mf",
-    "regnet_y_8gf",
-    "resnet101",
-    "resnet152",
-    "resnet50",
-    "resnext101_32x8d",
-    "resnext50_32x4d",
-    "wide_resnet101_2",
-    "wide_resnet50_2",
-)
+_V2 = (  # noqa: SIM905  (a list of names reads better as words)
+    "efficientnet_b1 mobilenet_v2 mobilenet_v3_large regnet_x_16gf regnet_x_1_6gf regnet_x_32gf "
+    "regnet_x_3_2gf regnet_x_400mf regnet_x_800mf regnet_x_8gf regnet_y_16gf regnet_y_1_6gf "
+    "regnet_y_32gf regnet_y_3_2gf regnet_y_400mf regnet_y_800mf regnet_y_8gf resnet101 resnet152 "
+    "resnet50 resnext101_32x8d resnext50_32x4d wide_resnet101_2 wide_resnet50_2"
+).split()
 _SWAG = ("regnet_y_128gf", "regnet_y_16gf", "regnet_y_32gf", "vit_b_16", "vit_h_14", "vit_l_16")
 _SWAG_ONLY = ("regnet_y_128gf", "vit_h_14")
 
@@ -148,19 +63,12 @@ class UnusableBackbone(ValueError):
 
 
 def names() -> tuple[str, ...]:
-    """List the networks.
-
-    Returns:
-        The demo's, and torchvision's classifiers.
-    """
+    """List the networks."""
     return (DEMO, *sorted([*_MAPS, *_VECTORS]))
 
 
 def check_network(name: str) -> None:
     """Refuse a name that is no network.
-
-    Args:
-        name: the name.
 
     Raises:
         UnusableBackbone: if there is no such network, or it cannot be cut into features and a head.
@@ -177,28 +85,8 @@ def check_network(name: str) -> None:
 
 
 def gives_maps(name: str) -> bool:
-    """Whether a network averages a feature map, which can then be pooled by covariance instead.
-
-    Args:
-        name: its name.
-
-    Returns:
-        True for residual networks, False for vision transformers, say.
-    """
+    """Whether a network averages a feature map, which can then be pooled by covariance instead."""
     return name == DEMO or name in _MAPS
-
-
-def takes_size(name: str, image_size: int) -> bool:
-    """Whether a network takes images of this size.
-
-    Args:
-        name: its name.
-        image_size: side in pixels.
-
-    Returns:
-        False only for networks that are built for `FIXED_SIZE` alone.
-    """
-    return image_size == FIXED_SIZE or not name.startswith(_FIXED)
 
 
 @dataclass(frozen=True)
@@ -232,9 +120,6 @@ def normalisation(backbone: Mapping[str, Any]) -> Normalisation:
     Args:
         backbone: the section ``backbone`` of the configuration: ``normalisation`` if it is set,
             else what the weights of ``network`` were trained with.
-
-    Returns:
-        Mean and deviation.
     """
     given = backbone.get("normalisation")
     if given is None:
@@ -243,15 +128,7 @@ def normalisation(backbone: Mapping[str, Any]) -> Normalisation:
 
 
 def sources(network: str, activation: str) -> tuple[str, ...]:
-    """List the published weights of a network.
-
-    Args:
-        network: its name.
-        activation: ``relu`` or ``leaky_relu``.
-
-    Returns:
-        What ``backbone.weights`` may name besides a file.
-    """
+    """List the published weights of a network."""
     if activation == "leaky_relu":
         return (SWAP, INPLACE_ABN) if network == "resnet50" else (SWAP,)
     if network == DEMO:
@@ -266,10 +143,6 @@ def sources(network: str, activation: str) -> tuple[str, ...]:
 def source(backbone: Mapping[str, Any], activation: str) -> str:
     """Where the weights for an activation come from.
 
-    Args:
-        backbone: the section ``backbone`` of the configuration, with ``weights``.
-        activation: ``relu`` or ``leaky_relu``.
-
     Returns:
         The name of published weights or the path of a file; for ``swap`` those of ReLU.
     """
@@ -281,10 +154,6 @@ def source(backbone: Mapping[str, Any], activation: str) -> str:
 def published(backbone: Mapping[str, Any], activation: str) -> str | None:
     """The name in the catalogue of the weights for an activation.
 
-    Args:
-        backbone: the section ``backbone`` of the configuration, with ``weights``.
-        activation: ``relu`` or ``leaky_relu``.
-
     Returns:
         NETWORK.SOURCE as ``resnet50.imagenet1k_v1``, or None for a file.
     """
@@ -293,23 +162,12 @@ def published(backbone: Mapping[str, Any], activation: str) -> str | None:
 
 
 def swapped(backbone: Mapping[str, Any], activation: str) -> bool:
-    """Whether the weights belong to another activation, so that batch norm needs new statistics.
-
-    Args:
-        backbone: the section ``backbone`` of the configuration.
-        activation: ``relu`` or ``leaky_relu``.
-
-    Returns:
-        True where ``backbone.weights`` says ``swap``.
-    """
+    """Whether the weights belong to another activation, so that batch norm needs new statistics."""
     return (backbone.get("weights") or {}).get(activation) == SWAP
 
 
 def is_file(value: str) -> bool:
     """Whether a value of ``backbone.weights`` is a path.
-
-    Args:
-        value: the value.
 
     Returns:
         True if it has a folder or the ending of a file of weights.
@@ -318,22 +176,14 @@ def is_file(value: str) -> bool:
 
 
 def problems(backbone: Mapping[str, Any], image_size: int) -> Iterator[str]:
-    """Tell what is wrong with the section ``backbone`` of a configuration.
-
-    Args:
-        backbone: the section, of the right shape.
-        image_size: side of the images that the network sees, pixels.
-
-    Yields:
-        One sentence a problem.
-    """
+    """Tell what is wrong with the section ``backbone`` of a configuration."""
     network = backbone["network"]
     try:
         check_network(network)
     except UnusableBackbone as problem:
         yield f"config key 'backbone.network' is {network!r}: {problem}"
         return
-    if not takes_size(network, image_size):
+    if image_size != FIXED_SIZE and network.startswith(_FIXED):
         yield (
             f"config key 'image_size' is {image_size}, but the network {network!r} is built for "
             f"{FIXED_SIZE} alone: set {FIXED_SIZE}, or take another network."

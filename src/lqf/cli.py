@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import shlex
@@ -41,6 +42,18 @@ def _parser() -> argparse.ArgumentParser:
         for name in names:
             sub.add_argument(f"--{name}", type=Path, required=True)
 
+    def calling(place: str, *names: str, seeded: bool = False) -> Callable[[Any], None]:
+        """A sub-command that is a function of the package, given some of its options."""
+
+        def run(options: argparse.Namespace) -> None:
+            if seeded:
+                importlib.import_module("lqf.run").start()
+            module, _, function = place.rpartition(".")
+            called = getattr(importlib.import_module(f"lqf.{module}"), function)
+            called(*(getattr(options, name) for name in names))
+
+        return run
+
     from lqf.app import cli as app
     from lqf.data import cli as data
     from lqf.plan import cli as plan
@@ -49,12 +62,18 @@ def _parser() -> argparse.ArgumentParser:
     data.register(command, settings)
     plan.register(command)
 
-    sub = command("pretrain", "train the demo backbone on its source task", _pretrain)
+    run = calling(
+        "experiments.pretrain.pretrain", "activation", "data", "output", "settings", seeded=True
+    )
+    sub = command("pretrain", "train the demo backbone on its source task", run)
     sub.add_argument("--activation", choices=("relu", "leaky_relu"), required=True)
     paths(sub, "data", "output")
     settings(sub)
 
-    sub = command("backbone", "take published weights, or those of a file", _backbone)
+    run = calling(
+        "experiments.backbone.backbone", "activation", "archives", "output", "settings", seeded=True
+    )
+    sub = command("backbone", "take published weights, or those of a file", run)
     sub.add_argument("--activation", choices=("relu", "leaky_relu"), required=True)
     sub.add_argument("--archives", type=Path, help="what `download` left, for published weights")
     paths(sub, "output")
@@ -86,11 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     paths(sub, "data", "weights", "output")
     settings(sub)
 
-    sub = command("aggregate", "gather the runs of a scale into its results", _aggregate)
+    run = calling("report.aggregate.aggregate", "runs", "output", "settings")
+    sub = command("aggregate", "gather the runs of a scale into its results", run)
     paths(sub, "runs", "output")
     settings(sub)
 
-    sub = command("partial", "results, claims and figures of the runs that are there", _partial)
+    run = calling("report.partial.partial", "runs", "results", "figures", "settings")
+    sub = command("partial", "results, claims and figures of the runs that are there", run)
     paths(sub, "runs", "results", "figures")
     settings(sub)
 
@@ -98,7 +119,8 @@ def _parser() -> argparse.ArgumentParser:
     paths(sub, "results", "output")
     settings(sub)
 
-    sub = command("draw", "draw one table or figure from the results", _draw)
+    run = calling("report.draw.draw", "name", "results", "output")
+    sub = command("draw", "draw one table or figure from the results", run)
     sub.add_argument("name")
     paths(sub, "results", "output")
     return parser
@@ -110,22 +132,6 @@ def _json(text: str) -> Any:
         return json.loads(source)
     except json.JSONDecodeError as error:
         raise argparse.ArgumentTypeError(f"is not JSON: {error}") from None
-
-
-def _pretrain(options: argparse.Namespace) -> None:
-    from lqf import run
-    from lqf.experiments.pretrain import pretrain
-
-    run.start()
-    pretrain(options.activation, options.data, options.output, options.settings)
-
-
-def _backbone(options: argparse.Namespace) -> None:
-    from lqf import run
-    from lqf.experiments.backbone import backbone
-
-    run.start()
-    backbone(options.activation, options.archives, options.output, options.settings)
 
 
 @contextlib.contextmanager
@@ -143,8 +149,6 @@ def _job(options: argparse.Namespace, seed: int, *outputs: Path) -> Iterator[Non
 
 
 def _train(options: argparse.Namespace) -> None:
-    import importlib
-
     from lqf import run
 
     run.start()
@@ -192,28 +196,10 @@ def _spectrum(options: argparse.Namespace) -> None:
         run.write_rows(options.output, rows, experiment.COLUMNS)
 
 
-def _aggregate(options: argparse.Namespace) -> None:
-    from lqf.report.aggregate import aggregate
-
-    aggregate(options.runs, options.output, options.settings)
-
-
-def _partial(options: argparse.Namespace) -> None:
-    from lqf.report.partial import partial
-
-    partial(options.runs, options.results, options.figures, options.settings)
-
-
 def _claims(options: argparse.Namespace) -> None:
     from lqf.report.claims import claims
 
     claims(options.results, options.output, options.settings["claims"])
-
-
-def _draw(options: argparse.Namespace) -> None:
-    from lqf.report.draw import draw
-
-    draw(options.name, options.results, options.output)
 
 
 class _Tee:

@@ -205,12 +205,9 @@ def lease(
                 return
         if time.monotonic() - said >= REMIND:
             said = time.monotonic()
-            log.info("all %d devices are taken; waiting for one: %s", len(devices), _holders(paths))
+            holders = ", ".join(path.read_text() for path in paths)
+            log.info("all %d devices are taken; waiting for one: %s", len(devices), holders)
         time.sleep(poll)
-
-
-def _holders(paths: Sequence[Path]) -> str:
-    return ", ".join(path.read_text() for path in paths)
 
 
 @functools.cache
@@ -218,9 +215,6 @@ def hold(count: int) -> Device:
     """Lease a device for as long as this process lives, and hide the others from CUDA.
 
     To be called before CUDA is initialised; further calls return the same device.
-
-    Args:
-        count: number of devices, for machines whose UUIDs are not known.
 
     Returns:
         The device; for CUDA it is number 0 from now on.

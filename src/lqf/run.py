@@ -73,10 +73,6 @@ def replaced(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _text(value: Any) -> Any:
-    return f"{value:.10g}" if isinstance(value, float) else value
-
-
 def write_rows(
     path: Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = tuple(COLUMNS)
 ) -> None:
@@ -85,7 +81,9 @@ def write_rows(
         writer = csv.DictWriter(handle, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow({key: _text(value) for key, value in row.items()})
+            writer.writerow(
+                {key: f"{v:.10g}" if isinstance(v, float) else v for key, v in row.items()}
+            )
 
 
 def write_record(

@@ -100,13 +100,7 @@ def ending_gently() -> Iterator[None]:
 
 
 def write(path: Path, work: str, snapshot: Snapshot) -> None:
-    """Write a state in the place of the one before.
-
-    Args:
-        path: the file.
-        work: names the piece of work that the state belongs to.
-        snapshot: the state.
-    """
+    """Write a state in the place of the one before."""
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.tensors.items()
     }
@@ -117,12 +111,7 @@ def write(path: Path, work: str, snapshot: Snapshot) -> None:
 
 
 def read(path: Path, work: str) -> Snapshot | None:
-    """Read a state; None if there is none, or none of this piece of work.
-
-    Args:
-        path: the file.
-        work: names the piece of work.
-    """
+    """Read a state; None if there is none, or none of this piece of work."""
     if not path.exists():
         return None
     try:
