@@ -1,7 +1,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lqf.data.layouts import read_layout
@@ -31,6 +31,7 @@ def _paths(listing, split):
     return {entry.path for entry in listing.entries if entry.split == split}
 
 
+@settings(deadline=None)
 @given(st.permutations(_listing().entries), st.integers(0, 5))
 def test_a_draw_does_not_depend_on_the_order_of_files(entries, seed):
     rule = SplitRule("fraction", test=0.3, seed=seed)

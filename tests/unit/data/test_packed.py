@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lqf.data import catalogue
@@ -59,6 +59,7 @@ def test_splits_share_no_row_and_cover_all(data):
     assert sorted(np.concatenate(parts)) == list(range(88))
 
 
+@settings(deadline=None)
 @given(seed=st.integers(0, 2**31), shots=st.integers(1, 6))
 def test_a_draw_is_balanced_and_begins_every_larger_one(data, seed, shots):
     rows = data.subset("train", shots, seed)
@@ -68,6 +69,7 @@ def test_a_draw_is_balanced_and_begins_every_larger_one(data, seed, shots):
     np.testing.assert_array_equal(rows, data.subset("train", None, seed)[: len(rows)])
 
 
+@settings(deadline=None)
 @given(length=st.integers(1, 48), seed=st.integers(0, 100))
 def test_every_beginning_of_a_draw_is_as_balanced_as_it_can_be(data, length, seed):
     numbers = np.bincount(data.labels[data.subset("train", None, seed)[:length]], minlength=CLASSES)
