@@ -100,7 +100,10 @@ def selected_runs(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> 
     raw = read_metrics(runs, "train", section, seeds)
     keys = ["dataset", "method", "seed"]
     chosen = select(raw, keys, "selected_val")
-    on_test = select(raw, keys, "selected_test")[[*keys, "test_err", "rate", "weight_decay"]]
+    on_test = select(raw, keys, "selected_test")
+    # Nothing of an exact optimum was chosen, on validation or on test, and it had the images of both splits.
+    on_test["test_err"] = on_test["test_err"].mask(on_test["val_err"].isna())
+    on_test = on_test[[*keys, "test_err", "rate", "weight_decay"]]
     chosen = chosen.merge(on_test, on=keys, suffixes=("", "_on_test"))
     columns = [*keys, "status", "n_points", "n_diverged", "at_edge", "n_train", "n_test", *CHOICES]
     columns += ["residual", "train_loss", "train_err", "val_err", "test_err"]

@@ -42,7 +42,7 @@ def plot(rows: pd.DataFrame, results: Path) -> Figure:
     axes.set_yticks(range(len(methods)), [TITLES.get(m, m) for m in methods])
     axes.set_ylim(len(methods) - 0.5, -0.5)
     number = counted(rows["n_datasets"].max(), "data set")
-    axes.set_xlabel(f"error over NLFT, relative increase (%); {number}")
+    axes.set_xlabel(f"error over NLFT, relative\nincrease (%); {number}")
     axes.grid(axis="x")
     figure.legend(loc="outside upper center", ncols=2, handlelength=1.6)
     return figure

@@ -25,6 +25,8 @@ COLOURS: dict[str, str] = {
     "nlft": "#4d4d4d",
     "lqf": "#1f77b4",
     "lqf_exact": "#17becf",
+    "lqf_euclidean": "#9467bd",
+    "ridge_head": "#8c564b",
     "lqf_fc": "#ff7f0e",
     "gaf": "#2ca02c",
     "fc": "#d62728",

@@ -169,6 +169,9 @@ def _lines(rows: pd.DataFrame, methods: Sequence[str]) -> list[tuple[str, list[C
             if row["n_seeds"] == 0:
                 cells.append(Cell("diverged"))
                 continue
+            if pd.isna(row["err_mean"]):
+                cells.append(Cell(DASH))
+                continue
             after = f" ± {row['err_std']:.1f}" if row["n_seeds"] > 1 else ""
             if row["n_seeds"] < row["n_runs"]:
                 after += f" (n = {row['n_seeds']})"
