@@ -46,11 +46,17 @@ def glyph_mask(text: str, font: str, points: int) -> Image.Image:
 
     Returns:
         Its coverage as an 8-bit image with a one-pixel empty border. It is shared: do not change it.
+
+    Raises:
+        ValueError: If the text leaves no ink.
     """
     face = load_font(font, points)
     left, top, right, bottom = (int(edge) for edge in face.getbbox(text))
     mask = Image.new("L", (max(right - left, 0) + 4, max(bottom - top, 0) + 4))
     ImageDraw.Draw(mask).text((2 - left, 2 - top), text, font=face, fill=255)
     ink = mask.getbbox()
-    assert ink is not None
+    if ink is None:
+        raise ValueError(
+            f"font {font!r} draws nothing for {text!r}: take another character or font."
+        )
     return mask.crop((ink[0] - 1, ink[1] - 1, ink[2] + 1, ink[3] + 1))

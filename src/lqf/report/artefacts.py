@@ -119,8 +119,11 @@ ARTEFACTS: dict[str, Artefact] = {
             "What each ingredient of LQF is worth",
             ("ablation.csv", "ablation_summary.csv"),
             (
-                *("mse_helps", "kfac_helps", "leaky_helps", "ablation_order"),
-                *("leaky_matters_without_kfac",),
+                "mse_helps",
+                "kfac_helps",
+                "leaky_helps",
+                "ablation_order",
+                "leaky_matters_without_kfac",
             ),
         ),
         Artefact(

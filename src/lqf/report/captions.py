@@ -17,7 +17,7 @@ _VERDICTS = {"untestable": "cannot be tested"}  # The others are said as they ar
 
 def caption(name: str, results: Path) -> str:
     """Writes the caption of a table or figure, as reStructuredText."""
-    artefact, body = artefacts.get(name), globals()[f"_{name}"](results)
+    artefact, body = artefacts.get(name), _BODIES[name](results)
     lines = [
         f"**{artefact.label}. {artefact.title}.**",
         f"Scale: {_plain(results.name)}. {body}",
@@ -250,3 +250,16 @@ def _plain(text: str) -> str:
     for mark in ("\\", "*", "`", "|", "_"):
         text = text.replace(mark, f"\\{mark}")
     return text.replace("{", "(").replace("}", ")")
+
+
+_BODIES = {
+    "table1": _table1,
+    "table2": _table2,
+    "figure1_left": _figure1_left,
+    "figure1_right": _figure1_right,
+    "figure2": _figure2,
+    "figure3": _figure3,
+    "figure4": _figure4,
+    "figure5": _figure5,
+    "figure6": _figure6,
+}
