@@ -20,7 +20,6 @@ from scipy.stats import rankdata, spearmanr
 from torch import Tensor, nn
 
 from benchmarks import realbench
-from benchmarks.machine import line
 from benchmarks.realbench import Sizes
 from lqf.experiments.exact_problem import ExactProblem
 from lqf.experiments.grid import Point
@@ -227,7 +226,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         f"# {result['title']}",
         "",
-        line(result["machine"]),
+        "Machine: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items()) + ".",
         "",
         (
             f"{NETWORK} at {RESOLUTION} pixels, seeds: {result['rounds']}. TRAK has one model and "
@@ -291,6 +290,6 @@ def plot(result: dict[str, Any], path: Path) -> None:
     sns.barplot(frame[frame["asked"] == "flipped"], x="data", y="value", hue="method", ax=axes[1])
     axes[1].set(xlabel="", ylabel="AUC of flipped labels", ylim=(0.5, 1))
     for each in axes:
-        each.legend(fontsize=7)
+        each.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     figure.savefig(path, dpi=120)
     plt.close(figure)

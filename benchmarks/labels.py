@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks import realbench
-from benchmarks.machine import line
 from lqf.app.audit import audit
 from lqf.app.model import fit_photos
 from lqf.app.photos import Photos, read_folder
@@ -95,7 +94,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         f"# {result['title']}",
         "",
-        line(result["machine"]),
+        "Machine: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items()) + ".",
         "",
         (
             f"A wrong label is planted on {100 * PLANTED:.0f} % of the training images, and `lqf audit` with "
