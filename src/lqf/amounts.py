@@ -134,19 +134,15 @@ def size_problems(
             f"samples, but {dataset!r} has {only} {training.images} training images: "
             "lower steps or per_step."
         )
-    per_class = config["train_per_class"] or available
-    if per_class > available:
-        yield (
-            f"config key 'train_per_class' is {per_class}, but {dataset!r} (named in "
-            f"'{where}') has {only} {available} training images of a class: lower it, or set null."
-        )
     for position, shots in enumerate(section.get("shots", [])):
         if shots > available:
             yield (
                 f"config key '{where}.shots[{position}]' is {shots}, but {dataset!r} has {only} "
                 f"{available} training images of {'a' if training.exact else 'its smallest'} class."
             )
-    total = training.classes * per_class if config["train_per_class"] else training.images
+    total = training.images
+    if most := config["train_per_class"]:
+        total = min(total, training.classes * most)
     if max(section.get("removals", [0])) >= total:
         yield (
             f"config key '{where}.removals' ends with {max(section['removals'])}, but {dataset!r} "

@@ -235,7 +235,7 @@ class Keys(Section):
     classes: Annotated[int, Field(ge=2)] | None = None
     """Classes of each data set that are used, the first by name; null takes all."""
     train_per_class: Count | None
-    """Training images of a class that are used; null takes the whole training split."""
+    """Most training images of a class that are used; null takes the whole training split."""
     methods: dict[Name, MethodKeys] = Field(default_factory=dict)
     """Further methods beside the paper's, as points in the space of five choices; a key is the method's
     name."""

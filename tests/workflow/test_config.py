@@ -84,7 +84,6 @@ REFUSED = [
     ("seeds", [-1], ["'seeds[0]'", "-1", "at least 0"]),
     ("scale", "Demo Run", ["'scale'", "'Demo Run'", "small letters"]),
     ("train_per_class", 0, ["'train_per_class'", "at least 1"]),
-    ("train_per_class", 41, ["'train_per_class'", "41", "only 40 training images"]),
     ("datasets", ["digits", "grek"], ["'datasets[1]'", "'grek'", "did you mean 'greek'?"]),
     ("backbone.pretrain.dataset", "leters", ["pretrain.dataset'", "did you mean 'letters'?"]),
     (

@@ -100,7 +100,7 @@ class PackedDataset:
         return np.flatnonzero(self.splits == split)
 
     def subset(self, split: str, per_class: int | None = None, seed: int = 0) -> NDArray[np.int64]:
-        """Draw rows of a split, equally many of every class.
+        """Draw rows of a split, equally many of every class as far as they go.
 
         Each class is shuffled once for a seed, and the classes then take turns. So the draw for k
         images a class is the beginning of the draw for k + 1, and every beginning of it is as
@@ -108,15 +108,14 @@ class PackedDataset:
 
         Args:
             split: train, val or test.
-            per_class: Number of images of each class, or None for the whole split (where classes
-                may differ in size).
+            per_class: Most images of each class, or None for the whole split; a smaller class gives all.
             seed: Chooses the order.
 
         Returns:
             Row numbers in the order of the draw.
 
         Raises:
-            ValueError: If a class is empty or has fewer images than asked for.
+            ValueError: If a class is empty.
         """
         if per_class is not None and per_class < 1:
             raise ValueError(f"per_class is {per_class}: it must be at least 1, or None for all.")
@@ -124,11 +123,10 @@ class PackedDataset:
         labels = self.labels[rows]
         numbers = np.bincount(labels, minlength=len(self.classes))
         for name, number in zip(self.classes, numbers, strict=True):
-            if number < (per_class or 1):
+            if number == 0:
                 raise ValueError(
-                    f"class {name!r} of data set {self.name!r} has {number} images in split "
-                    f"{split!r}, but {per_class or 'at least 1'} are asked for: lower the number "
-                    "of images per class or prepare the data set again."
+                    f"class {name!r} of data set {self.name!r} has no images in split {split!r}: "
+                    "prepare the data set again."
                 )
         rng = np.random.default_rng(np.random.SeedSequence([seed, SPLITS.index(split)]))
         shuffled = rng.permutation(len(rows))

@@ -16,7 +16,7 @@ def kshot(
     """Train one method with k samples a class, for every k of ``experiments.kshot.shots``.
 
     The seed draws the training samples, the head and their order; the draw for k is contained in
-    the draw for every larger k.  The choice is made on at most k further samples a class, which stay out
+    the draw for every larger k; a class of fewer images gives all of them.  The choice is made on at most k further samples a class, which stay out
     of training; the test split is that of the other experiments.
     Arguments and rows as in `lqf.experiments.train.train`.
     """

@@ -42,6 +42,9 @@ from lqf.ridge import (
 #: Largest Jacobian that is held in memory; beyond it, every product is a pass of the network.
 DENSE_BYTES = 1_200_000_000
 
+#: Rows of J up to which it is said how much of δ lies in their span, where that needs their kernel.
+SPANNED = 1024
+
 #: Images that the curvature sees at once, at most.
 CURVATURE_BATCH = 64
 
@@ -105,6 +108,7 @@ class LinearProblem:
         self._lender: LinearProblem | None = None
         self._units: dict[tuple[float | None, float], float] = {}
         self._rows: RowSpace | None = None
+        self._start: float | None = None
         self._others: dict[int, tuple[Split, Jacobian]] = {}
 
     def _inputs(self, split: Split) -> Images:
@@ -215,9 +219,33 @@ class LinearProblem:
             solution.loss,
             solution.epochs,
             solution.passes,
-            solution.residual,
+            self._residual(solution.delta, point.weight_decay),
             delta=solution.delta,
+            chosen={"row_space": self._row_space(solution.delta)},
         )
+
+    def _residual(self, delta: Tensor, weight_decay: float) -> float:
+        """The norm of the objective's gradient at δ over that at 0: how far SGD is from the optimum."""
+        if self._start is None:
+            self._start = float(self._gradient(torch.zeros_like(delta)).norm())
+        gradient = self._gradient(delta).add_(delta, alpha=weight_decay)
+        return float(gradient.norm()) / self._start
+
+    def _gradient(self, delta: Tensor) -> Tensor:
+        base, labels = self.jacobian.base, self.train.labels
+
+        def slope(change: Tensor, rows: slice) -> Tensor:
+            return self.loss.cotangent(base[rows] + change, labels[rows]) / len(base)
+
+        return self.jacobian.pass_(delta, slope)[1]
+
+    def _row_space(self, delta: Tensor) -> float | None:
+        """Share of ‖δ‖² in the row space of J, where J is held and has few rows."""
+        if not isinstance(self.jacobian, DenseJacobian):
+            return None
+        if self._rows is None and self.jacobian.base.numel() <= SPANNED:
+            self._rows = RowSpace(self.jacobian)
+        return None if self._rows is None else self._rows.share(delta)
 
     def _solve(
         self,

@@ -121,17 +121,13 @@ def load_task(
     Args:
         folder: folder of the prepared data set.
         name: its name.
-        per_class: training samples a class, or None for all; there are then no more validation samples
-            a class than that, as somebody with so few images would have no more.
+        per_class: most training samples a class, or None for all; there are then no more validation
+            samples a class than that, as somebody with so few images would have no more.
         settings: the job's settings.
         seed: draw of the samples.
     """
     data = PackedDataset.load(folder).only(settings.get("classes"))
-    val = data.subset("val", seed=seed)
-    if per_class is not None:
-        fewest = int(np.bincount(data.labels[val], minlength=len(data.classes)).min())
-        val = data.subset("val", per_class=min(per_class, fewest), seed=seed)
-    rows = {"train": data.subset("train", per_class=per_class, seed=seed), "val": val}
+    rows = {split: data.subset(split, per_class, seed) for split in ("train", "val")}
     rows["test"] = data.subset("test")
     splits = {split: read_split(data, which, settings) for split, which in rows.items()}
     return Task(name, tuple(data.classes), **splits)

@@ -175,6 +175,11 @@ class RowSpace:
         matrix = rows.to(jacobian.matrix.dtype).reshape(shape)
         self.jacobian = DenseJacobian(matrix, jacobian.base)
 
+    def share(self, delta: Tensor) -> float:
+        """How much of ‖δ‖² lies in the row space of J; the rest changes no output of its samples."""
+        inside = self._basis.T @ self._original.forward(delta).flatten()
+        return float(inside.double().square().sum() / delta.double().square().sum())
+
     def lift(self, coordinates: Tensor) -> Tensor:
         """The parameter vector δ (P) of a point given in the rotated coordinates."""
         cotangent = self._basis @ coordinates

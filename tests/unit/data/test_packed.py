@@ -91,9 +91,8 @@ def test_classes_may_differ_in_size(data):
     assert set(np.bincount(first)) == {3}
 
 
-def test_too_many_shots_are_refused_with_the_number_there_is(data):
-    with pytest.raises(ValueError, match=r"'stripes' of data set 'textures' has 6 .* but 7 are"):
-        data.subset("train", 7)
+def test_a_class_with_fewer_images_gives_all_of_them(data):
+    assert len(data.subset("train", 7)) == 6 * CLASSES
 
 
 @pytest.mark.parametrize("per_class", [0, -3])
@@ -104,7 +103,7 @@ def test_no_shots_are_refused(data, per_class):
 
 def test_an_empty_class_is_refused(data):
     empty = dataclasses.replace(data, classes=(*data.classes, "fur"))
-    with pytest.raises(ValueError, match=r"class 'fur' .* has 0 images in split 'test'"):
+    with pytest.raises(ValueError, match=r"class 'fur' .* has no images in split 'test'"):
         empty.subset("test")
 
 

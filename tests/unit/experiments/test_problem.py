@@ -68,6 +68,22 @@ def test_kfac_sgd_does_not_depend_on_how_the_jacobian_is_held(
     torch.testing.assert_close(first.delta, second.delta, rtol=1e-6, atol=1e-9)
 
 
+def test_sgd_tells_how_far_it_is_from_the_optimum_and_what_leaves_the_row_space(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole = replace(SGD, relative=True, rate=1.0, batch=12, momentum=0.9, decay=1.0)
+    plain = make("lqf_no_kfac")
+    short, long = (plain.fit(replace(whole, epochs=n, weight_decay=1.0), 0) for n in (2, 300))
+    kfac = make("lqf").fit(KFAC, seed=1)
+    passes = implicit("lqf", monkeypatch).fit(KFAC, seed=1)
+
+    assert long.residual < 1e-6 < short.residual < 1
+    assert plain.fit(SGD, 0).chosen["row_space"] == pytest.approx(1.0)
+    assert 0.01 < kfac.chosen["row_space"] < 0.99
+    assert passes.chosen["row_space"] is None
+    assert passes.residual == pytest.approx(kfac.residual, rel=1e-6)
+
+
 @pytest.mark.parametrize("name", ["lqf_exact", "lqf_euclidean", "ridge_head"])
 def test_exact_methods_choose_their_constants_and_tell_them(
     name: str, monkeypatch: pytest.MonkeyPatch
