@@ -216,8 +216,9 @@ class Nonlinear(Sgd):
 class KfacSgd(Sgd):
     """SGD preconditioned with K-FAC factors taken once at w0 (LQF, LQF-FC, B-LQF)."""
 
-    damping: Positive
-    """Constant added to the eigenvalues of the Kronecker blocks."""
+    dampings: Several[Positive]
+    """Constants to try that are added to the eigenvalues of the Kronecker blocks, in units of their mean; far
+    above 1 it is SGD without a preconditioner."""
 
 
 class Training(Section):

@@ -25,7 +25,7 @@ class Point:
         milestones: fractions of the epochs at which the rate is multiplied by ``decay``.
         decay: the factor.
         batch_norm: ``train`` or ``frozen``.
-        damping: damping of the preconditioner.
+        damping: damping of the preconditioner, in units of the mean curvature.
         tolerance: relative residual at which an exact solver stops.
         max_passes: passes at which it gives up.
         optimizer: of non-linear training, see `lqf.method`.
@@ -67,7 +67,6 @@ def grid_points(method: Method, training: Mapping[str, Any]) -> list[Point]:
         "epochs",
         "momentum",
         "decay",
-        "damping",
         "tolerance",
         "max_passes",
         "augment",
@@ -84,7 +83,8 @@ def grid_points(method: Method, training: Mapping[str, Any]) -> list[Point]:
         modes = training.get("batch_norm", ["frozen"]) if method.trained == "all" else ["frozen"]
         rates = training.get("rates", [None])
         decays = training.get("weight_decays", [0.0])
-        for mode, decay, rate in itertools.product(modes, decays, rates):
-            yield {"batch_norm": mode, "weight_decay": decay, "rate": rate}
+        dampings = training.get("dampings", [None])
+        for mode, damping, decay, rate in itertools.product(modes, dampings, decays, rates):
+            yield {"batch_norm": mode, "damping": damping, "weight_decay": decay, "rate": rate}
 
     return [Point(**fixed, **choice) for choice in choices()]

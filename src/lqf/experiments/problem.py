@@ -162,7 +162,7 @@ class LinearProblem:
         self._lender = other
 
     def preconditioner(self, damping: float) -> Metric:
-        """The metric ``F + damping·I`` at w0 (LQF §3.2); F is estimated once."""
+        """The metric ``F + damping·mean(F)·I`` at w0 (LQF §3.2); F is estimated once."""
         if self._lender is not None:
             return self._lender.preconditioner(damping)
         if self._curvature is None:
@@ -172,7 +172,7 @@ class LinearProblem:
             samples = SampleGradients(Linearized(network), inputs)
             at_once = AtOnce(min(CURVATURE_BATCH, self._at_once.size), "the curvature")
             self._curvature = estimate(samples, inputs, batch=at_once)
-        return Metric(self._curvature, self.layout, damping)
+        return Metric(self._curvature, self.layout, damping * self._curvature.mean)
 
     def rate(self, point: Point) -> float | None:
         """The learning rate of a grid point.

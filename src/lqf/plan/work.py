@@ -102,7 +102,8 @@ def _jobs(
 
 def _grid(config: Mapping[str, Any], method: Method, images: Images) -> Passes:
     grid = config["training"][method.training]
-    fits = len(grid.get("weight_decays", [0])) * len(grid.get("rates", [0]))
+    lengths = (len(grid.get(key, [0])) for key in ("weight_decays", "rates", "dampings"))
+    fits = math.prod(lengths)
     if method.trained == "all":
         fits *= len(grid["batch_norm"])
     return _fits(method, images, fits, grid)

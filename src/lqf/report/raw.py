@@ -184,11 +184,11 @@ def select(frame: pd.DataFrame, keys: Sequence[str], flag: str) -> pd.DataFrame:
 def _edges(run: pd.DataFrame, chosen: pd.Series) -> str:
     """Says "rate highest", "weight_decay lowest", … where nothing beyond the chosen value was tried."""
     # Rates may be in units that depend on the other choices.
-    alike = (run["weight_decay"] == chosen["weight_decay"]) & (
-        run["batch_norm"] == chosen["batch_norm"]
-    )
+    others = ["damping", "weight_decay", "batch_norm"]
+    alike = ((run[others] == chosen[others]) | run[others].isna()).all(axis=1)
     found = []
-    for column, tried in (("rate", run.loc[alike, "rate"]), ("weight_decay", run["weight_decay"])):
+    for column in ("rate", "damping", "weight_decay"):
+        tried = run.loc[alike, column] if column == "rate" else run[column]
         if tried.nunique() > 1:
             ends = {"lowest": tried.min(), "highest": tried.max()}
             found += [f"{column} {word}" for word, end in ends.items() if chosen[column] == end]

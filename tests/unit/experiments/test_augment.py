@@ -19,7 +19,7 @@ from lqf.losses import CrossEntropy, SquaredLoss
 from lqf.method import METHODS
 
 SGD = Point(1e-2, 1e-4, batch=4, epochs=3, momentum=0.9, milestones=(0.5,), decay=0.1)
-EXACT = Point(1e-2, tolerance=1e-2, max_passes=10, damping=1e-2)
+EXACT = Point(1e-2, tolerance=1e-2, max_passes=10)
 
 
 def split(count: int, seed: int, stored: int = 10) -> Split:
@@ -101,13 +101,13 @@ def test_a_linear_step_is_that_of_the_view(name):
     linearized = Linearized(made.network)
     slope = loss.cotangent(linearized.outputs(view), fed.train.labels) / 12
     gradient = linearized.vjp(view, slope)
-    if name == "lqf_fc":  # a damping far above all curvature makes the preconditioner 1/damping
+    if name == "lqf_fc":  # far above all curvature, the damping is the preconditioner
         point = replace(point, rate=1e5)
-        gradient = gradient / 1e9
+        gradient = gradient / made.preconditioner(1e9).epsilon
 
     delta = made.fit(point, seed=0).delta
 
-    torch.testing.assert_close(delta, -point.rate * gradient, rtol=1e-6, atol=1e-12)
+    torch.testing.assert_close(delta, -point.rate * gradient, rtol=1e-5, atol=1e-12)
     plain = made.fit(replace(point, augment=False), seed=0).delta
     assert (plain - delta).norm() > 1e-3 * delta.norm()
 

@@ -19,7 +19,7 @@ TRAINING = {
         "rates": [0.03, 0.01], "weight_decays": [1e-4], "batch_norm": ["train"], **SGD,
     },
     "adamw": {"rates": [0.001], "weight_decays": [1e-2], "batch_norm": ["train"], **SGD},
-    "kfac_sgd": {"rates": [0.5], "weight_decays": [1e-3], "damping": 1e-2, **SGD},
+    "kfac_sgd": {"rates": [0.5], "weight_decays": [1e-3], "dampings": [1.0], **SGD},
     "exact": {"tolerance": 1e-3, "max_passes": 12},
 }  # fmt: skip
 SPECTRUM = {"training": TRAINING, "experiment": {"samples": 4}}
