@@ -59,7 +59,7 @@ class LeaveOneOut:
 class LQF(ClassifierMixin, BaseEstimator):
     """Linear Quadratic Fine-Tuning of an image classifier.
 
-    Small problems (up to 2,048 rows of J) are solved directly, and every question about samples is answered
+    Small problems (up to 4,096 rows of J) are solved directly, and every question about samples is answered
     exactly.  Larger ones are solved by conjugate gradients to a stated residual; what is said about
     their samples is estimated, calibrated on some that are solved for, and `exact_` says so.
 

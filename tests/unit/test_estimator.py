@@ -12,7 +12,7 @@ from torch.utils.data import TensorDataset
 
 from lqf.estimator import LQF
 from lqf.jacobian import Linearized
-from lqf.optimum import optimum
+from lqf.optimum import large, optimum
 
 
 @pytest.fixture(params=["exact", "iterative"])
@@ -104,6 +104,19 @@ def test_leave_one_out_and_influence_equal_retraining():
     assert left_out.exact
     close(model.informativeness((test, None)), scores)
     close(model.informativeness(TensorDataset(test, torch.full((5,), 99))), scores)
+
+
+def test_the_shared_kernel_preconditions_the_solver(monkeypatch):
+    images, labels = make_data(40)
+    monkeypatch.setattr(optimum, "MAX_ROWS", 0)
+    options = {"ridge": 1e-2, "tolerance": 1e-6, "max_passes": 400}
+    found = make_model(**options).fit(images, labels)
+    monkeypatch.setattr(large, "_PRECONDITION_WORK", 0)
+    plain = make_model(**options).fit(images, labels)
+    assert found.certificate_.met
+    assert plain.certificate_.met
+    assert found.certificate_.passes < 0.7 * plain.certificate_.passes
+    torch.testing.assert_close(found.delta_, plain.delta_, rtol=1e-2, atol=1e-4)
 
 
 def test_scores_of_large_problems_are_estimates_and_say_so(monkeypatch, caplog):

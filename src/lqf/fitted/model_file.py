@@ -97,6 +97,8 @@ def _of_optimum(optimum: Optimum) -> dict[str, Tensor]:
         found["groups"] = problem.groups
     if isinstance(optimum, SmallOptimum):
         found["gram"] = optimum.ridge.gram
+    elif optimum.shared is not None:
+        found["shared"] = optimum.shared
     if optimum.curvature is not None:
         for weight, block in optimum.curvature.layers.items():
             found[f"curvature.A/{weight}"] = block.A
@@ -202,4 +204,5 @@ def _optimum(model: LQF, tensors: dict[str, Tensor], about: dict[str, Any]) -> O
     if "gram" in tensors:
         ridge = DenseRidge(tensors["gram"], tensors["target"], model.mu_, tensors.get("noise"))
         return SmallOptimum(problem, samples, metric, ridge, *known)
-    return LargeOptimum(problem, samples, metric, tensors["coefficients"], model.mu_, *known)
+    coefficients, shared = tensors["coefficients"], tensors.get("shared")
+    return LargeOptimum(problem, samples, metric, coefficients, model.mu_, *known, shared)

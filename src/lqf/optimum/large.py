@@ -31,6 +31,10 @@ log = logging.getLogger(__name__)
 _CALIBRATED, _CLOSE = 3, 0.1
 # Random combinations of the outputs whose kernels are averaged, and multiplications they may take.
 _COMBINATIONS, SHARED_WORK = 8, 4e11
+# The same of the kernel that preconditions the solver.  On photographs (textures, N = 80, C = 10) a residual of 1e-2 took 27, 23,
+# 16 and 14 iterations without it at four priors, 13, 12, 12 and 9 with one combination, and one or two less with four; on 200
+# photographs of 20 objects 36 without it, and 23 with two.
+_PRECONDITION, _PRECONDITION_WORK = 2, 4e11
 # Images whose rows of J are made at once when they are asked about.
 _ASKED = 16
 
@@ -47,6 +51,7 @@ class LargeOptimum:
         delta: δ, P.
         certificate: the evidence for it.
         choice: how the constants were chosen; None where they were given.
+        shared: the kernel that preconditioned the solver, N × N; None where there was none.
     """
 
     exact = False
@@ -61,10 +66,11 @@ class LargeOptimum:
         delta: Tensor,
         certificate: Certificate,
         choice: Choice | None,
+        shared: Tensor | None,
     ) -> None:
         self.problem, self.samples, self.metric = problem, samples, metric
         self.coefficients, self.mu, self.delta = coefficients, mu, delta
-        self.certificate, self.choice = certificate, choice
+        self.certificate, self.choice, self.shared = certificate, choice, shared
 
     @classmethod
     def solved(
@@ -76,10 +82,29 @@ class LargeOptimum:
         passes: float,
         begin: float,
         choice: Choice | None,
-        start: Tensor | None = None,
-        fit: Certificate | None = None,
     ) -> LargeOptimum:
-        """Solve by conjugate gradients, from ``start`` or from zero; arguments as in the class."""
+        """Solve by conjugate gradients, preconditioned where that pays; arguments as in the class."""
+        shared, count = None, int(_PRECONDITION_WORK // _work(problem))
+        if count:
+            makers = _makers(problem, samples, metric, min(count, _PRECONDITION))
+            shared = _mean(metric, makers, lambda maker: maker.gram(problem.images))
+            passes += len(makers)
+        return cls._solved(problem, samples, metric, mu, passes, begin, choice, shared, None, None)
+
+    @classmethod
+    def _solved(
+        cls,
+        problem: Problem,
+        samples: SampleGradients,
+        metric: Metric,
+        mu: float,
+        passes: float,
+        begin: float,
+        choice: Choice | None,
+        shared: Tensor | None,
+        start: Tensor | None,
+        fit: Certificate | None,
+    ) -> LargeOptimum:
         jacobian = problem.jacobian
         with jacobian.keeping(budget(problem.target.device)):
             solution = solve_dual(
@@ -88,6 +113,7 @@ class LargeOptimum:
                 _shift(problem, mu),
                 tolerance=0.9 * problem.tolerance,
                 max_iterations=max(1, int(problem.max_passes - passes)),
+                precondition=_preconditioner(problem, mu, shared),
                 start=None if start is None else start[None],
                 resume=problem.resume,
                 progress=problem.progress,
@@ -97,7 +123,7 @@ class LargeOptimum:
         delta, certificate = certified(
             problem, metric, a, mu, passes, begin, "conjugate gradients", fit
         )
-        return cls(problem, samples, metric, a, mu, delta, certificate, choice)
+        return cls(problem, samples, metric, a, mu, delta, certificate, choice, shared)
 
     @property
     def curvature(self) -> Curvature | None:
@@ -106,20 +132,11 @@ class LargeOptimum:
 
     @cached_property
     def _makers(self) -> list[KernelMaker]:
-        """Makers of the kernels of some random combinations of the outputs."""
-        metric, (N, C) = self.metric, self.problem.target.shape
-        work = N**2 * self.problem.linearized.layout.size / 2
-        count = int(min(C, _COMBINATIONS, max(1, SHARED_WORK // work)))
-        return [
-            KernelMaker(self.samples, metric.curvature, (metric.epsilon,), metric.head, column)
-            for column in combinations(C, count, self.problem.seed)
-        ]
+        count = int(min(_COMBINATIONS, max(1, SHARED_WORK // _work(self.problem))))
+        return _makers(self.problem, self.samples, self.metric, count)
 
     def _mean(self, form: Callable[[KernelMaker], Kernels]) -> Tensor:
-        epsilon, scale = self.metric.epsilon, self.metric.head_scale
-        return sum((form(m).at(epsilon, scale) for m in self._makers), torch.zeros(())) / len(
-            self._makers
-        )
+        return _mean(self.metric, self._makers, form)
 
     @cached_property
     def ridge(self) -> DenseRidge:
@@ -152,6 +169,7 @@ class LargeOptimum:
             _shift(self.problem, self.mu),
             tolerance=_CLOSE,
             max_iterations=self.problem.max_passes,
+            precondition=_preconditioner(self.problem, self.mu, self.shared),
         )
         found = solution.coefficients[torch.arange(count), places]
         true = (found * units).sum(1).double()
@@ -198,17 +216,22 @@ class LargeOptimum:
 
     def forget(self, kept: Tensor, gone: Tensor) -> LargeOptimum:
         """The optimum of the samples in ``kept`` at the same μ and M, from where this one is."""
-        return self._again(self.problem.select(kept), self.coefficients[kept])
+        shared = None if self.shared is None else self.shared[kept][:, kept]
+        return self._again(self.problem.select(kept), self.coefficients[kept], shared)
 
     def extend(self, images: Tensor, target: Tensor, noise: Tensor | None) -> LargeOptimum:
         """The optimum with further samples at the same μ and M, from where this one is."""
         problem = self.problem.joined(images, target, noise)
         start = torch.cat([self.coefficients, torch.zeros_like(target)])
-        return self._again(problem, start)
+        shared = self.shared
+        if shared is not None:
+            mean = shared.diagonal().mean().expand(len(target))
+            shared = torch.block_diag(shared, torch.diag(mean))
+        return self._again(problem, start, shared)
 
-    def _again(self, problem: Problem, start: Tensor) -> LargeOptimum:
+    def _again(self, problem: Problem, start: Tensor, shared: Tensor | None) -> LargeOptimum:
         begin = time.perf_counter()
-        return self.solved(
+        return self._solved(
             replace(problem, resume=None),
             self.samples,
             self.metric,
@@ -216,9 +239,42 @@ class LargeOptimum:
             0.0,
             begin,
             None,
+            shared,
             start,
             self.certificate,
         )
+
+
+def _work(problem: Problem) -> float:
+    """Multiplications in the kernel of one combination of the outputs."""
+    return len(problem.target) ** 2 * problem.linearized.layout.size / 2
+
+
+def _makers(
+    problem: Problem, samples: SampleGradients, metric: Metric, count: int
+) -> list[KernelMaker]:
+    """Makers of the kernels of some random combinations of the outputs, C at most."""
+    return [
+        KernelMaker(samples, metric.curvature, (metric.epsilon,), metric.head, column)
+        for column in combinations(problem.target.shape[1], count, problem.seed)
+    ]
+
+
+def _mean(
+    metric: Metric, makers: list[KernelMaker], form: Callable[[KernelMaker], Kernels]
+) -> Tensor:
+    kernels = [form(maker).at(metric.epsilon, metric.head_scale) for maker in makers]
+    return sum(kernels, torch.zeros(())) / len(kernels)
+
+
+def _preconditioner(
+    problem: Problem, mu: float, shared: Tensor | None
+) -> Callable[[Tensor], Tensor] | None:
+    """The inverse if all outputs had the shared kernel, and none with another."""
+    if shared is None:
+        return None
+    factor = torch.linalg.cholesky(shared + torch.diag(_shift(problem, mu).to(shared)))
+    return lambda r: torch.cholesky_solve(r.double(), factor).to(r)
 
 
 def combinations(outputs: int, count: int, seed: int) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """Conjugate gradients on the dual coefficients: ``(K + μΩ⁻¹) a = R`` for one or several R.
 
 In the dual no iterate leaves the row space of J in the metric of the prior, and the state is N·C
-numbers.  Where K is in the curvature metric it is well conditioned, and needs no preconditioner.
+numbers.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def solve_dual(
     *,
     tolerance: float,
     max_iterations: int,
+    precondition: Kernel | None = None,
     start: Tensor | None = None,
     resume: Resume | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -52,6 +53,7 @@ def solve_dual(
         shift: μ/ω, N.
         tolerance: relative residual to reach.
         max_iterations: where to stop in any case.
+        precondition: a symmetric positive definite approximation of the inverse; None for the identity.
         start: a to start from, k × N × C; None for zeros.
         resume: keeps the state after an iteration.
         progress: called as progress(done, total, note) after each iteration.
@@ -71,21 +73,24 @@ def solve_dual(
         a = start.clone()
         r = target - kernel(a) - shift * a
         iterations = 1
-    p, square = r.clone(), _dot(r, r)
+    precondition = precondition or Tensor.clone
+    p = precondition(r)
+    square = _dot(r, p)
     if resume is not None and (known := resume.load()) is not None:
         a, r, p = (known.tensors[name].to(target) for name in ("a", "r", "p"))
-        square, iterations = _dot(r, r), known.numbers["iterations"]
+        square, iterations = _dot(r, precondition(r)), known.numbers["iterations"]
     while iterations < max_iterations and bool((_norm(r) > tolerance * size).any()):
         q = kernel(p) + shift * p
         curvature = _dot(p, q)
         step = torch.where(curvature > 0, square / curvature.clamp(min=1e-300), 0.0)
         step = step.to(target)
         a, r = a + step * p, r - step * q
-        after = _dot(r, r)
+        z = precondition(r)
+        after = _dot(r, z)
         if not bool(torch.isfinite(after).all()):
             raise Diverged(iterations + 1, None, None)
         turn = torch.where(square > 0, after / square.clamp(min=1e-300), 0.0)
-        p = r + turn.to(target) * p
+        p = z + turn.to(target) * p
         square = after
         iterations += 1
         if progress is not None:

@@ -31,6 +31,24 @@ def test_several_right_sides_share_their_products():
     assert few.residual > 1e-12
 
 
+def jacobi_of_samples(shift):
+    """The inverse of the shift alone: a preconditioner that changes every direction."""
+    return lambda r: r / shift[:, None]
+
+
+def test_a_preconditioner_changes_the_way_and_not_the_solution():
+    kernel, target, shift, expected = problem()
+    K = kernel(torch.eye(30, dtype=torch.float64).view(30, 10, 3)).flatten(1)
+    factor = torch.linalg.cholesky(K + torch.diag(shift.repeat_interleave(3)))
+    exact = lambda r: torch.cholesky_solve(r.flatten(1).T, factor).T.view_as(r)
+    options = {"tolerance": 1e-10, "max_iterations": 60}
+    best = solve_dual(kernel, target, shift, **options, precondition=exact)
+    other = solve_dual(kernel, target, shift, **options, precondition=jacobi_of_samples(shift))
+    torch.testing.assert_close(best.coefficients, expected)
+    torch.testing.assert_close(other.coefficients, expected)
+    assert best.iterations <= 2 < other.iterations
+
+
 class Kept:
     def __init__(self):
         self.snapshots = []
@@ -42,9 +60,12 @@ class Kept:
         self.snapshots.append(snapshot())
 
 
-def test_a_killed_solve_goes_on_with_the_same_numbers():
+@pytest.mark.parametrize("preconditioned", [False, True])
+def test_a_killed_solve_goes_on_with_the_same_numbers(preconditioned):
     kernel, target, shift, _ = problem()
     options = {"tolerance": 1e-10, "max_iterations": 60}
+    if preconditioned:
+        options["precondition"] = jacobi_of_samples(shift)
     whole = solve_dual(kernel, target, shift, **options)
     kept = Kept()
     solve_dual(kernel, target, shift, **options, resume=kept)
