@@ -135,7 +135,7 @@ def size_problems(
             "lower steps or per_step."
         )
     for position, shots in enumerate(section.get("shots", [])):
-        if shots > available:
+        if shots != "all" and shots > available:
             yield (
                 f"config key '{where}.shots[{position}]' is {shots}, but {dataset!r} has {only} "
                 f"{available} training images of {'a' if training.exact else 'its smallest'} class."

@@ -105,24 +105,24 @@ def _parser() -> argparse.ArgumentParser:
     paths(sub, "data", "weights", "output")
     settings(sub)
 
-    run = calling("report.aggregate.aggregate", "runs", "output", "settings")
-    sub = command("aggregate", "gather the runs of a scale into its results", run)
-    paths(sub, "runs", "output")
-    settings(sub)
-
-    run = calling("report.partial.partial", "runs", "results", "figures", "settings")
-    sub = command("partial", "results, claims and figures of the runs that are there", run)
-    paths(sub, "runs", "results", "figures")
-    settings(sub)
-
-    sub = command("claims", "hold the paper's claims against the results", _claims)
-    paths(sub, "results", "output")
-    settings(sub)
-
-    run = calling("report.draw.draw", "name", "results", "output")
-    sub = command("draw", "draw one table or figure from the results", run)
-    sub.add_argument("name")
-    paths(sub, "results", "output")
+    for place, text, takes in (
+        (
+            "aggregate.aggregate",
+            "gather the runs of a scale into its results",
+            "runs output settings",
+        ),
+        ("partial.partial", "show the runs that are there", "runs results figures settings"),
+        ("claims.claims", "hold the paper's claims against the results", "results output settings"),
+        ("draw.draw", "draw one table or figure from the results", "name results output"),
+        ("captions.caption", "write the caption of a table or figure", "name results output"),
+    ):
+        named = takes.split()
+        sub = command(place.partition(".")[2], text, calling(f"report.{place}", *named))
+        if named[0] == "name":
+            sub.add_argument("name")
+        paths(sub, *(one for one in named if one not in {"name", "settings"}))
+        if named[-1] == "settings":
+            settings(sub)
     return parser
 
 
@@ -194,12 +194,6 @@ def _spectrum(options: argparse.Namespace) -> None:
             options.dataset, options.seed, options.data, options.weights, options.settings
         )
         run.write_rows(options.output, rows, experiment.COLUMNS)
-
-
-def _claims(options: argparse.Namespace) -> None:
-    from lqf.report.claims import claims
-
-    claims(options.results, options.output, options.settings["claims"])
 
 
 class _Tee:

@@ -166,6 +166,6 @@ def job_settings(
     return dumps(settings)
 
 
-def dumps(settings: Mapping[str, Any]) -> str:
+def dumps(settings: Any) -> str:
     """Write settings so that equal ones are equal text: JSON on one line with sorted keys."""
     return json.dumps(settings, sort_keys=True, ensure_ascii=False)

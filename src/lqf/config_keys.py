@@ -10,7 +10,7 @@ import functools
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from lqf import method
@@ -44,6 +44,19 @@ def _rising(values: list[int]) -> list[int]:
     return values
 
 
+def _shots(value: Any) -> int | str:
+    if value != "all" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise PydanticCustomError("shots", "but must be a whole number of at least 1, or all")
+    return value
+
+
+Shots = Annotated[
+    Any,
+    AfterValidator(_shots),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": "all"}]}),
+]
+
+
 class Experiment(Section):
     """What all experiments have."""
 
@@ -74,8 +87,8 @@ class Elr(Sweep):
 class Kshot(Sweep):
     """Figure 4, few training images a class."""
 
-    shots: Several[Count]
-    """Training images of a class; both methods see the same draw."""
+    shots: Several[Shots]
+    """Training images of a class, or all of the training set; both methods see the same draw."""
 
 
 class Single(Experiment):
@@ -167,7 +180,7 @@ class Measure(Section):
     quantity: Literal["lambda_max", "spread", "effective_dimension"] = LEFT_OUT
     """What of its eigenvalues is compared."""
     at: str | int = LEFT_OUT
-    """Number of shots, or the smallest or largest that was run."""
+    """Number of shots, all, or the smallest or largest that was run."""
     removal: Literal["most", "least", "random"] = LEFT_OUT
     """Which samples are removed."""
     schedule: Literal["one_shot", "iterative"] = LEFT_OUT

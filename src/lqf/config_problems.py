@@ -108,7 +108,7 @@ def _sentence(config: Mapping[str, Any], error: Any) -> str:
     if kind == "literal_error":
         choices = re.findall("'([^']*)'", context["expected"])
         return f"{prefix}which is not a choice: {_nearest(value, choices)}."
-    if kind in {"unique", "rising"}:
+    if kind in {"unique", "rising", "shots"}:
         return f"{prefix}{error['msg']}."
     if kind == "string_pattern_mismatch":
         return f"{prefix}but allowed are small letters, digits and _, a letter first."

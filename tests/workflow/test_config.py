@@ -107,6 +107,9 @@ REFUSED = [
     ("experiments.kshot.methods", ["nlft", "lqff"], ["methods[1]'", "did you mean 'lqf'?"]),
     ("experiments.kshot.methods", ["lqf"], ["experiments.kshot.methods'", "'nlft'"]),
     ("experiments.kshot.shots", [1, 50], ["kshot.shots[1]'", "50", "only 40"]),
+    ("experiments.kshot.shots", [1, "al"], ["kshot.shots[1]'", "'al'", "at least 1, or all"]),
+    ("experiments.kshot.shots", [0, "all"], ["kshot.shots[0]'", " 0,", "at least 1, or all"]),
+    ("experiments.kshot.shots", ["all", "all"], ["kshot.shots'", "twice"]),
     ("experiments.kshot.methods", ["nlft"], ["experiments.kshot.methods'", "'lqf'"]),
     ("experiments.informativeness.removals", [8, 0], ["removals'", "start at 0 and rise"]),
     ("experiments.informativeness.removals", [0, 10**5], ["removals'", "100000", "leave at least"]),
@@ -193,6 +196,13 @@ def test_sizes_of_published_data_are_checked_before_any_download(
     key: str, value: object, part: str
 ) -> None:
     assert part in refusal(put(config.load(PAPER), f"experiments.{key}", value))
+
+
+def test_shots_may_be_all_there_are(demo: dict[str, Any]) -> None:
+    resolved = config.resolve(put(demo, "experiments.kshot.shots", [1, "all"]))
+
+    settings = json.loads(config.job_settings(resolved, method_name="lqf", experiment="kshot"))
+    assert settings["experiment"] == {"shots": [1, "all"]}
 
 
 def test_claim_that_cannot_be_tested_is_refused(demo: dict[str, Any]) -> None:

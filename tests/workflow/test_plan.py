@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -81,6 +82,7 @@ def test_demo_plans_every_job_once(snakemake: Run) -> None:
         "table": tables,
         "page": tables,
         "figure": len(artefacts.select(experiments, "figure")),
+        "caption": len(artefacts.select(experiments)),
         "tour": 1,
         "notebook": 5,
     }
@@ -150,6 +152,50 @@ def test_figures_of_committed_results_plan_no_training(
     if newer == "results":
         assert plan["figure"] == len(artefacts.select(experiments, "figure"))
         assert plan["table"] == len(artefacts.select(experiments, "table"))
+        assert plan["caption"] == len(artefacts.select(experiments))
+
+
+def test_another_rule_of_a_claim_decides_and_captions_and_draws_nothing(
+    snakemake: Run, tmp_path: Path
+) -> None:
+    experiments = list(artefacts.AGGREGATED)
+    *aggregated, claims = results(tmp_path, "demo", experiments)
+    targets = ("figures", "tables", "results/demo/report.html", "--configfile", DEMO)
+    pages = [tmp_path / f"figures/demo/{one}.html" for one in ("table1", "table2")]
+    drawn = [
+        *(
+            tmp_path / "figures/demo" / n
+            for one in artefacts.select(experiments)
+            for n in one.outputs()
+        ),
+        tmp_path / "results/demo/report.html",
+    ]
+    for files, age in ((aggregated, 4e8), (drawn, 1e8), (pages, 1e8), ([claims], 2e8)):
+        for file in files:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+            os.utime(file, (1e9 + age, 1e9 + age))
+    # Snakemake writes down what all of it was made with, and makes nothing.
+    recorded = snakemake("--touch", "--cores", "1", *targets)
+    assert recorded.returncode == 0, recorded.stdout
+    assert "Nothing to be done" in snakemake("-n", *targets).stdout
+    rule = config.load(PAPER)["claims"]
+    rule[0]["rule"]["holds"] = "low >= 0.9"
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(json.dumps({"claims": rule}))
+
+    done = snakemake("-n", *targets, str(overlay))
+
+    assert done.returncode == 0, done.stdout
+    plan = planned(done.stdout)
+    assert plan.pop("total") == sum(plan.values())
+    aims = {"figures": 1, "tables": 1}
+    captions = len(artefacts.select(experiments))
+    assert {k: n for k, n in plan.items() if k not in aims} == {
+        "claims": 1,
+        "caption": captions,
+        "report_page": 1,
+    }
 
 
 def test_all_of_a_clone_with_committed_results_trains_everything(

@@ -22,7 +22,6 @@ import io
 import json
 import os
 import time
-from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
@@ -34,7 +33,8 @@ from safetensors.torch import load_file
 from lqf import LQF
 from lqf.data.packed import PackedDataset
 from lqf.networks import build, fold_batch_norm
-from lqf.report import artefacts
+from lqf.report import artefacts, tables
+from lqf.report.figures import FIGURES
 
 torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
@@ -162,8 +162,8 @@ def show(name: str) -> None:
     spoken = claims.loc[[one for one in artefact.claims if one in claims.index]]
     columns = ["statement", "value", "low", "high", "n", "verdict"]
     display(spoken[columns].reset_index(drop=True).style.format(precision=3).hide(axis="index"))
-    module = import_module(f"lqf.report.{name if artefact.kind == 'figure' else 'tables'}")
-    code = Code(inspect.getsource(module), language="python")._repr_html_()
+    drew = FIGURES[name] if artefact.kind == "figure" else (tables,)
+    code = Code("\n\n".join(map(inspect.getsource, drew)), language="python")._repr_html_()
     command = f"python -m lqf draw {name} --results {results} --output {figures}"
     display(HTML(f"<details><summary><code>{command}</code></summary>{code}</details>"))
 

@@ -82,6 +82,7 @@ OWN_RUNS = ("elr", "kshot", "online")
 
 
 wildcard_constraints:
+    artefact="|".join(artefacts.ARTEFACTS),
     activation="relu|leaky_relu",
     dataset="[a-z0-9_]+",
     figure="|".join(
@@ -297,7 +298,7 @@ def tour_settings(files):
 
 def sources(scale, name):
     """Aggregated files that a table or figure is made from."""
-    return [f"results/{scale}/{file}" for file in artefacts.get(name).inputs()]
+    return [f"results/{scale}/{file}" for file in artefacts.get(name).sources]
 
 
 def described(name, scale):

@@ -51,7 +51,7 @@ rule claims:
         "../envs/plain.yaml"
     params:
         results=subpath(output.claims, parent=True),
-        settings=settings.dumps({"claims": CONFIG["claims"], "scale": SCALE}),
+        settings=settings.dumps(CONFIG["claims"]),
     shell:
         "python -m lqf claims --results {params.results} --output {output.claims}"
         " --settings {params.settings:q} --log {log}"
@@ -83,7 +83,6 @@ rule page:
     input:
         head=PAGE_HEAD,
         markdown="figures/{scale}/{table}.md",
-        caption="figures/{scale}/{table}.rst",
     output:
         page=report(
             "figures/{scale}/{table}.html",

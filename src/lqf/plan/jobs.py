@@ -71,6 +71,7 @@ def count(config: Mapping[str, Any], published: Iterable[str]) -> dict[str, int]
         "table": tables,
         "page": tables,
         "figure": len(artefacts.select(experiments, "figure")),
+        "caption": len(artefacts.select(experiments)),
         "tour": 1 if pretrained else 0,
         # Those that bring their own data; the tour is shown with them.
         "notebook": len([*_NOTEBOOKS.glob("*.py")]) - 1

@@ -87,7 +87,7 @@ def _jobs(
                 yield rule, name, _fits(method, all_of[dataset], fits, grid)
             elif rule == "kshot":
                 for shots in section["shots"]:
-                    drawn = images[dataset].of_each_class(shots)
+                    drawn = images[dataset].of_each_class(None if shots == "all" else shots)
                     yield rule, name, _grid(config, method, drawn)
             else:
                 yield rule, name, _online(config, method, images[dataset])

@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from lqf.data import catalogue
@@ -19,7 +18,7 @@ from lqf.data.published import Published
 from lqf.data.published_reader import default_path, read
 from lqf.report import paper
 from lqf.report.raw import CHOICES, order_by, read_metrics, select
-from lqf.report.statistics import relative_increase, standard_deviation, summed_up
+from lqf.report.statistics import relative_increase, summed_up
 
 Frames = dict[str, pd.DataFrame]
 
@@ -122,39 +121,41 @@ def mean_errors(
     Returns:
         One row a data set and method: test error in % with standard deviation and 95 % t
         interval over the n_seeds runs that did not diverge (of n_runs), the grid point chosen most
-        often, the same when selected on test, and the paper's number.
+        often, how far SGD stopped from the optimum, the same when selected on test, and the paper's number.
     """
-    rows = []
-    for (dataset, method), runs in selected.groupby(["dataset", "method"], sort=True):
-        fine = runs[runs["status"] == "ok"]
-        errors = summed_up("err", fine["test_err"])
-        about = dataset_columns(str(dataset), section)
-        printed = None
-        if table and about["paper"] and not about["stand_in"]:
-            printed = paper.error(table, about["paper"], str(method))
-        rows.append(
-            {
-                "dataset": dataset,
-                **about,
-                "method": method,
-                **errors,
-                "n_runs": len(runs),
-                "status": "ok" if len(fine) else "diverged",
-                "n_points": int(runs["n_points"].sum()),
-                "n_diverged": int(runs["n_diverged"].sum()),
-                "n_at_edge": int((runs["at_edge"] != "").sum()),
-                "n_train": runs["n_train"].iloc[0],
-                "n_test": runs["n_test"].iloc[0],
-                "best_rate": _most_common(fine["rate"]),
-                "best_weight_decay": _most_common(fine["weight_decay"]),
-                "err_mean_on_test": fine["test_err_on_test"].mean(),
-                "err_std_on_test": standard_deviation(fine["test_err_on_test"]),
-                "paper_err": np.nan if printed is None else printed,
-                "diff": np.nan if printed is None else errors["err_mean"] - printed,
-            }
+    measured = ["test_err", "test_err_on_test", "rate", "weight_decay", "residual", "row_space"]
+    fine = selected[measured].where(selected["status"] == "ok")
+    groups = selected.assign(**fine, edge=selected["at_edge"] != "").groupby(["dataset", "method"])
+    means = summed_up("err", groups["test_err"]).join(
+        groups.agg(
+            n_runs=("seed", "size"),
+            status=("status", lambda runs: "ok" if "ok" in set(runs) else "diverged"),
+            n_points=("n_points", "sum"),
+            n_diverged=("n_diverged", "sum"),
+            n_at_edge=("edge", "sum"),
+            n_train=("n_train", "first"),
+            n_test=("n_test", "first"),
+            best_rate=("rate", _most_common),
+            best_weight_decay=("weight_decay", _most_common),
+            residual=("residual", "mean"),
+            row_space=("row_space", "mean"),
+            err_mean_on_test=("test_err_on_test", "mean"),
+            err_std_on_test=("test_err_on_test", "std"),
         )
+    )
+    sets = selected["dataset"].unique()
+    about = pd.DataFrame([{"dataset": one, **dataset_columns(one, section)} for one in sets])
+    rows = about.merge(means.reset_index(), on="dataset")
+    printed = [
+        paper.error(table, of, method) if table and not stand_in else None
+        for of, method, stand_in in zip(
+            *(rows[k] for k in ("paper", "method", "stand_in")), strict=True
+        )
+    ]
+    rows["paper_err"] = pd.Series(printed, dtype=float)
+    rows["diff"] = rows["err_mean"] - rows["paper_err"]
     orders = {"dataset": section["datasets"], "method": section["methods"]}
-    return order_by(pd.DataFrame(rows), **orders)
+    return order_by(rows, **orders)
 
 
 def relative_to(means: pd.DataFrame, reference: str) -> pd.DataFrame:
@@ -179,18 +180,20 @@ def box_summary(relative: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     One row a method, in that order, with the number of data sets it is over, and of those left out
     because the increase is undefined there.
     """
-    rows = []
-    for method in methods:
-        own = relative[relative["method"] == method]
-        values = own["rel_increase_pct"].dropna()
-        row: dict[str, Any] = {"method": method}
-        points = (("median", 0.5), ("q25", 0.25), ("q75", 0.75), ("min", 0.0), ("max", 1.0))
-        for name, quantile in points:
-            row[name] = values.quantile(quantile)
-        row["n_datasets"], row["n_undefined"] = len(values), len(own) - len(values)
-        row["median_on_test"] = own["rel_increase_on_test_pct"].median()
-        rows.append(row)
-    return pd.DataFrame(rows)
+    increase = "rel_increase_pct"
+    summary = relative.groupby("method").agg(
+        median=(increase, "median"),
+        q25=(increase, lambda values: values.quantile(0.25)),
+        q75=(increase, lambda values: values.quantile(0.75)),
+        min=(increase, "min"),
+        max=(increase, "max"),
+        n_datasets=(increase, "count"),
+        n_undefined=(increase, lambda values: values.isna().sum()),
+        median_on_test=("rel_increase_on_test_pct", "median"),
+    )
+    counts = {"n_datasets": 0, "n_undefined": 0}
+    summary = summary.reindex(pd.Index(methods, name="method")).fillna(counts)
+    return summary.astype(dict.fromkeys(counts, int)).reset_index()
 
 
 def _most_common(values: pd.Series) -> float:

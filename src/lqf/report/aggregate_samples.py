@@ -54,26 +54,21 @@ def spectrum(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frame
     groups = ["seed", "matrix", "phase"]
     rows = rows.sort_values([*groups, "index"], ignore_index=True)
     orders: dict[str, Any] = {"matrix": ("squared", "cross_entropy"), "phase": ("init", "end")}
-    condition = []
-    for key, own in rows.groupby(groups, sort=True):
-        k, largest = int(own["n_samples"].iloc[0]), own["eigenvalue"].max()
-        smallest = own["eigenvalue"].iloc[k - 1]
-        condition.append(
-            {
-                **{column: own[column].iloc[0] for column in ("dataset", "title")},
-                **dict(zip(groups, key, strict=True)),
-                "lambda_max": largest,
-                "k": k,
-                "lambda_k": smallest,
-                "spread": largest / smallest if smallest > 0 else np.nan,
-                "ridge": own["ridge"].iloc[0],
-                "effective_dimension": own["effective_dimension"].iloc[0],
-            }
-        )
+    condition = rows.groupby(["dataset", "title", *groups], as_index=False).agg(
+        lambda_max=("eigenvalue", "max"),
+        k=("n_samples", "first"),
+        ridge=("ridge", "first"),
+        effective_dimension=("effective_dimension", "first"),
+    )
+    last = rows[rows.groupby(groups).cumcount() + 1 == rows["n_samples"]]
+    last = last[[*groups, "eigenvalue"]].rename(columns={"eigenvalue": "lambda_k"})
+    condition = condition.merge(last, on=groups, how="left")
+    condition["spread"] = condition["lambda_max"] / condition["lambda_k"].where(lambda k: k > 0)
+    made = ["dataset", "title", *groups, "lambda_max", "k", "lambda_k", "spread", "ridge"]
     columns = ["dataset", "title", *groups, "index", "eigenvalue", "n_samples"]
     return {
         "spectrum.csv": order_by(rows[columns], **orders),
-        "condition.csv": order_by(pd.DataFrame(condition), **orders),
+        "condition.csv": order_by(condition[[*made, "effective_dimension"]], **orders),
     }
 
 
@@ -91,50 +86,36 @@ def informativeness(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -
     ranks = own.groupby(scores["seed"]).rank(ascending=False, method="first")
     scores["rank"] = ranks.astype(int)
     scores = scores.sort_values(["seed", "rank"], ignore_index=True)
+    # Spearman's; NaN where the exact score was not computed, or a score is all the same.
     correlations = [
         {
             "dataset": section["dataset"],
             "seed": seed,
             "score": score,
-            "spearman": _correlation(rows, score),
+            "spearman": value,
             "n_samples": len(rows),
         }
-        for seed, rows in scores.groupby("seed", sort=True)
-        for score in SCORES
+        for seed, rows in scores.groupby("seed")
+        for score, value in rows[[*SCORES, "fsi_exact"]].rank().corr()["fsi_exact"].items()
+        if score in SCORES
     ]
     columns = "removal schedule n_removed n_train test_err"
     removal = _read(runs, "informativeness", section, seeds, "removal.csv", columns)
     removal["acc"] = 100 - removal["test_err"]
     keys = ["removal", "schedule", "n_removed"]
     removal = removal.sort_values([*keys, "seed"], ignore_index=True)
-    means = []
-    for key, rows in removal.groupby(keys, sort=True):
-        means.append(
-            {
-                "dataset": section["dataset"],
-                "title": rows["title"].iloc[0],
-                **dict(zip(keys, key, strict=True)),
-                "n_train": rows["n_train"].mean(),
-                **summed_up("acc", rows["acc"]),
-                **{name: rows[name].iloc[0] for name in _MADE if name in rows.columns},
-            }
-        )
+    groups = removal.groupby(["dataset", "title", *keys])
+    made = {name: (name, "first") for name in _MADE if name in removal.columns}
+    means = groups.agg(n_train=("n_train", "mean")).join(summed_up("acc", groups["acc"]))
+    means = means.join(groups.agg(**made)) if made else means
     order = {"removal": ("most", "least", "random"), "schedule": ("one_shot", "iterative")}
     kept = ["dataset", "title", "seed", *keys, "n_train", "test_err", "acc"]
     return {
         "informativeness_scores.csv": scores,
         "informativeness_correlation.csv": pd.DataFrame(correlations),
-        "removal.csv": order_by(pd.DataFrame(means), **order),
+        "removal.csv": order_by(means.reset_index(), **order),
         "removal_runs.csv": order_by(removal[kept], **order),
     }
-
-
-def _correlation(rows: pd.DataFrame, score: str) -> float:
-    """Spearman's with the exact score; NaN where either was not computed, or is all the same."""
-    pair = rows[[score, "fsi_exact"]]
-    if pair.isna().any(axis=None) or (pair.nunique() < 2).any():
-        return float("nan")
-    return float(np.corrcoef(pair.rank(), rowvar=False)[0, 1])
 
 
 def save_images(scores: pd.DataFrame, shown: int, data: Path, output: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lqf.report.aggregate_errors import Frames, dataset_columns
 from lqf.report.raw import order_by, read_metrics, select
-from lqf.report.statistics import relative_increase, standard_deviation, summed_up
+from lqf.report.statistics import relative_increase, summed_up
 
 MODES = {"incremental": "inc", "scratch": "scratch"}
 
@@ -23,36 +23,29 @@ def elr(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     validation error; then the middle one, in the order of effective learning rates, is the best.
     """
     raw = read_metrics(runs, "elr", section, seeds)
-    points = []
-    for key, rows in raw.groupby(["dataset", "method", "rate", "batch"], sort=True):
-        fine = rows[rows["status"] == "ok"]
-        point = dict(zip(("dataset", "method", "rate", "batch"), key, strict=True))
-        points.append(
-            {
-                **point,
-                "elr": rows["elr"].iloc[0],
-                "val_mean": fine["val_err"].mean(),
-                "err_mean": fine["test_err"].mean(),
-                "err_std": standard_deviation(fine["test_err"]),
-                "n_seeds": len(fine),
-                "n_diverged": len(rows) - len(fine),
-                "status": "ok" if len(fine) else "diverged",
-            }
-        )
-    frame = pd.DataFrame(points).sort_values(
-        ["dataset", "method", "elr", "batch"], ignore_index=True
+    fine = raw["status"] == "ok"
+    raw = raw.assign(**raw[["val_err", "test_err"]].where(fine), fine=fine, gone=~fine)
+    frame = raw.groupby(["dataset", "method", "rate", "batch"], as_index=False).agg(
+        elr=("elr", "first"),
+        val_mean=("val_err", "mean"),
+        err_mean=("test_err", "mean"),
+        err_std=("test_err", "std"),
+        n_seeds=("fine", "sum"),
+        n_diverged=("gone", "sum"),
     )
+    frame["status"] = np.where(frame["n_seeds"] > 0, "ok", "diverged")
+    frame = frame.sort_values(["dataset", "method", "elr", "batch"], ignore_index=True)
     best = []
     for (dataset, method), rows in frame.groupby(["dataset", "method"], sort=True):
         title = dataset_columns(str(dataset), section)["title"]
         row: dict[str, Any] = {"dataset": dataset, "title": title, "method": method}
         row["n_seeds"] = int(rows["n_seeds"].max())
-        fine = rows[rows["n_diverged"] == 0]
+        safe = rows[rows["n_diverged"] == 0]
         for suffix, column in (("", "val_mean"), ("_on_test", "err_mean")):
-            chosen, tied = _middle_of_best(fine, column)
-            row[f"best_elr{suffix}"] = chosen["elr"] if chosen is not None else np.nan
-            row[f"err_mean{suffix}"] = chosen["err_mean"] if chosen is not None else np.nan
-            row[f"n_tied{suffix}"] = tied
+            tied = safe.loc[safe[column] <= safe[column].min() + 1e-9, ["elr", "err_mean"]]
+            middle = tied[(len(tied) - 1) // 2 :].head(1).mean()  # NaN if there is none.
+            row[f"best_elr{suffix}"], row[f"err_mean{suffix}"] = middle["elr"], middle["err_mean"]
+            row[f"n_tied{suffix}"] = len(tied)
         row["at_edge"] = row["best_elr"] in (rows["elr"].min(), rows["elr"].max())
         row |= {"n_points": len(rows), "n_diverged": int((rows["n_diverged"] > 0).sum())}
         best.append(row)
@@ -63,18 +56,11 @@ def elr(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     }
 
 
-def _middle_of_best(rows: pd.DataFrame, column: str) -> tuple[pd.Series | None, int]:
-    """The middle one of the rows with the least value of a column, and how many they are."""
-    if rows.empty:
-        return None, 0
-    tied = rows[rows[column] <= rows[column].min() + 1e-9]
-    return tied.iloc[(len(tied) - 1) // 2], len(tied)
-
-
 def kshot(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     """Aggregates Figure 4: LQF and NLFT trained on the same few samples a class.
 
-    `shots` is a number or `full`.
+    `shots` is a number, or `all` for the whole training set; `per_class` the mean number of images
+    of a class that were drawn.
 
     Raises:
         ValueError: One of the two methods is not among the experiment's.
@@ -84,39 +70,33 @@ def kshot(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
             f"aggregate: experiments.kshot.methods is {section['methods']}; "
             "Figure 4 compares lqf with nlft, so both must be in it."
         )
-    raw = read_metrics(runs, "kshot", section, seeds, extra=["shots"])
-    raw["shots"] = raw["shots"].fillna("full").replace("", "full")
+    raw = read_metrics(runs, "kshot", section, seeds, extra=["shots", "classes"])
     chosen = select(raw, ["dataset", "method", "seed", "shots"], "selected_val")
-    keys = ["shots", "n_train", "dataset", "seed"]
+    chosen["per_class"] = chosen["n_train"] / chosen["classes"]
+    keys = ["shots", "n_train", "per_class", "dataset", "seed"]
     table = chosen.pivot(index=keys, columns="method", values="test_err")
-    table = table.rename(columns=lambda method: f"err_{method}").reset_index()
-    table.columns.name = None
+    table = table.add_prefix("err_").rename_axis(columns=None).reset_index()
     table["rel_diff_pct"] = relative_increase(table["err_lqf"], table["err_nlft"])
     table["diff"] = table["err_lqf"] - table["err_nlft"]
-    means = []
-    for (shots, dataset), rows in table.groupby(["shots", "dataset"], sort=True):
-        both = rows.dropna(subset=["err_lqf", "err_nlft"])
-        lqf, nlft = both["err_lqf"].mean(), both["err_nlft"].mean()
-        means.append(
-            {
-                "shots": shots,
-                "n_train": rows["n_train"].iloc[0],
-                "dataset": dataset,
-                "title": dataset_columns(str(dataset), section)["title"],
-                "err_lqf": lqf,
-                "err_nlft": nlft,
-                "diff": lqf - nlft,
-                "rel_diff_pct": float(relative_increase(lqf, nlft)),
-                "n_seeds": len(both),
-                "n_runs": len(rows),
-            }
-        )
-    ascending = sorted(
-        table["shots"].unique(), key=lambda one: float("inf" if one == "full" else one)
+    pair = table[["err_lqf", "err_nlft"]]
+    paired = table.assign(**pair.where(pair.notna().all(axis=1)))
+    means = paired.groupby(["shots", "dataset"], as_index=False).agg(
+        n_train=("n_train", "first"),
+        per_class=("per_class", "first"),
+        err_lqf=("err_lqf", "mean"),
+        err_nlft=("err_nlft", "mean"),
+        n_seeds=("err_lqf", "count"),
+        n_runs=("seed", "size"),
     )
+    means["title"] = [dataset_columns(one, section)["title"] for one in means["dataset"]]
+    means["diff"] = means["err_lqf"] - means["err_nlft"]
+    means["rel_diff_pct"] = relative_increase(means["err_lqf"], means["err_nlft"])
+    columns = ["shots", "n_train", "per_class", "dataset", "title", "err_lqf", "err_nlft", "diff"]
+    columns += ["rel_diff_pct", "n_seeds", "n_runs"]
+    ascending = sorted(table["shots"].unique(), key=lambda k: float("inf" if k == "all" else k))
     orders = {"shots": ascending, "dataset": section["datasets"]}
     return {
-        "kshot.csv": order_by(pd.DataFrame(means), **orders),
+        "kshot.csv": order_by(means[columns], **orders),
         "kshot_runs.csv": order_by(table, **orders),
     }
 
@@ -138,23 +118,22 @@ def online(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     keys = ["dataset", "method", "seed", "step", "n_seen"]
     columns = [*keys, "status", "acc", "train_err", "epochs", "passes", "visits"]
     single = chosen[columns].sort_values(keys, ignore_index=True)
-    limit = section.get("max_epochs")
-    means = []
-    for key, rows in single.groupby(["dataset", "method", "step"], sort=True):
-        fine = rows[rows["status"] == "ok"]
-        means.append(
-            {
-                **dict(zip(("dataset", "method", "step"), key, strict=True)),
-                "title": dataset_columns(str(key[0]), section)["title"],
-                "n_seen": rows["n_seen"].mean(),
-                **summed_up("acc", fine["acc"]),
-                "n_runs": len(rows),
-                "epochs_mean": fine["epochs"].mean(),
-                "visits_mean": fine["visits"].mean(),
-                "n_capped": int((fine["epochs"] >= limit).sum()) if limit else 0,
-            }
+    limit = section.get("max_epochs") or np.inf
+    fine = single[["acc", "epochs", "visits"]].where(single["status"] == "ok")
+    fine["capped"] = fine["epochs"] >= limit
+    keys = ["dataset", "method", "step"]
+    groups = single.assign(**fine).groupby(keys)
+    means = groups.agg(n_seen=("n_seen", "mean")).join(summed_up("acc", groups["acc"]))
+    means = means.join(
+        groups.agg(
+            n_runs=("seed", "size"),
+            epochs_mean=("epochs", "mean"),
+            visits_mean=("visits", "mean"),
+            n_capped=("capped", "sum"),
         )
+    ).reset_index()
+    means.insert(3, "title", [dataset_columns(one, section)["title"] for one in means["dataset"]])
     return {
-        "online.csv": order_by(pd.DataFrame(means), **order),
+        "online.csv": order_by(means, **order),
         "online_runs.csv": order_by(single, **order),
     }

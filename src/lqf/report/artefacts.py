@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Literal
 
 Kind = Literal["table", "figure"]
@@ -33,10 +34,10 @@ AGGREGATED: dict[str, tuple[str, ...]] = {
 """Experiment -> the files that `aggregate` writes for it into results/<scale>/."""
 
 EXTENSIONS: dict[Kind, tuple[str, ...]] = {
-    "table": ("csv", "md", "tex", "rst"),
-    "figure": ("pdf", "svg", "png", "csv", "rst"),
+    "table": ("csv", "md", "tex"),
+    "figure": ("pdf", "svg", "png", "csv"),
 }
-"""Kind -> the files written for an artefact; the `.rst` is its caption, the `.csv` its numbers."""
+"""Kind -> the files that are drawn of an artefact; the `.csv` has its numbers."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,15 @@ class Artefact:
         label: Its name in the paper.
         experiment: The experiment that it shows, a key of `AGGREGATED`.
         title: What it shows, in one line.
-        sources: Names of the aggregated CSVs it is drawn from, in results/<scale>/.
-        claims: Ids of the claims it speaks to.
+        drawn_from: Names of the aggregated CSVs it is drawn from, in results/<scale>/, and a blank between.
+        speaks_to: Ids of the claims it speaks to, and a blank between.
     """
 
     label: str
     experiment: str
     title: str
-    sources: tuple[str, ...]
-    claims: tuple[str, ...]
+    drawn_from: str
+    speaks_to: str
 
     @property
     def name(self) -> str:
@@ -67,13 +68,28 @@ class Artefact:
         """`table` or `figure`."""
         return "table" if self.label.startswith("Table") else "figure"
 
-    def inputs(self) -> tuple[str, ...]:
-        """Returns the files in results/<scale>/ that it needs: its sources and the claims."""
-        return (*self.sources, CLAIMS_FILE)
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the aggregated files it is drawn from, in results/<scale>/."""
+        return tuple(self.drawn_from.split())
 
-    def outputs(self) -> tuple[str, ...]:
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """Ids of the claims it speaks to."""
+        return tuple(self.speaks_to.split())
+
+    @property
+    def caption(self) -> str:
+        """Name of its caption in figures/<scale>/, made from the sources and the claims."""
+        return f"{self.name}.rst"
+
+    def drawn(self) -> tuple[str, ...]:
         """Returns the names of the files that drawing it writes into figures/<scale>/."""
         return tuple(f"{self.name}.{extension}" for extension in EXTENSIONS[self.kind])
+
+    def outputs(self) -> tuple[str, ...]:
+        """Returns the names of all its files in figures/<scale>/."""
+        return (*self.drawn(), self.caption)
 
 
 ARTEFACTS: dict[str, Artefact] = {
@@ -83,82 +99,67 @@ ARTEFACTS: dict[str, Artefact] = {
             "Table 1",
             "comparison",
             "Test error of non-linear and linear fine-tuning",
-            ("comparison.csv", "relative_summary.csv"),
-            (
-                *("lqf_beats_linear", "lqf_near_nlft_coarse", "lqf_gain_over_fc", "exact_as_sgd"),
-                *("metric_helps", "exact_beats_strong"),
-            ),
+            "comparison.csv relative_summary.csv",
+            "lqf_beats_linear lqf_near_nlft_coarse lqf_gain_over_fc exact_as_sgd metric_helps"
+            " exact_beats_strong",
         ),
         Artefact(
             "Table 2",
             "fine_grained",
             "Test error on fine-grained tasks, with bilinear pooling",
-            ("fine_grained.csv",),
-            ("b_lqf_beats_lqf", "b_lqf_beats_nlft", "lqf_beats_linear_fine"),
+            "fine_grained.csv",
+            "b_lqf_beats_lqf b_lqf_beats_nlft lqf_beats_linear_fine",
         ),
         Artefact(
             "Figure 1, left",
             "comparison",
             "Relative increase of the test error over non-linear fine-tuning",
-            ("relative.csv", "relative_summary.csv"),
-            (
-                *("lqf_median", "lqf_below_lqf_fc", "lqf_below_gaf", "lqf_below_fc"),
-                *("linear_order", "far_is_harder"),
-            ),
+            "relative.csv relative_summary.csv",
+            "lqf_median lqf_below_lqf_fc lqf_below_gaf lqf_below_fc linear_order far_is_harder",
         ),
         Artefact(
             "Figure 1, right",
             "elr",
             "Best effective learning rate of each task, and the error around it",
-            ("elr.csv", "elr_best.csv"),
-            ("elr_spread", "elr_common_lqf", "elr_common_nlft"),
+            "elr.csv elr_best.csv",
+            "elr_spread elr_common_lqf elr_common_nlft",
         ),
         Artefact(
             "Figure 2",
             "ablation",
             "What each ingredient of LQF is worth",
-            ("ablation.csv", "ablation_summary.csv"),
-            (
-                "mse_helps",
-                "kfac_helps",
-                "leaky_helps",
-                "ablation_order",
-                "leaky_matters_without_kfac",
-            ),
+            "ablation.csv ablation_summary.csv",
+            "mse_helps kfac_helps leaky_helps ablation_order leaky_matters_without_kfac",
         ),
         Artefact(
             "Figure 3",
             "spectrum",
             "Eigenvalues of Gauss–Newton matrices before and after non-linear fine-tuning",
-            ("spectrum.csv", "condition.csv"),
-            ("largest_curvature_falls", "condition_improves", "effective_dimension_falls"),
+            "spectrum.csv condition.csv",
+            "largest_curvature_falls condition_improves effective_dimension_falls",
         ),
         Artefact(
             "Figure 4",
             "kshot",
             "LQF against non-linear fine-tuning with few samples a class",
-            ("kshot.csv",),
-            ("kshot_lqf_better", "kshot_advantage_shrinks", "kshot_single_outlier"),
+            "kshot.csv",
+            "kshot_lqf_better kshot_advantage_shrinks kshot_single_outlier",
         ),
         Artefact(
             "Figure 5",
             "online",
             "Learning online, step by step, against training from scratch",
-            ("online.csv",),
-            ("online_nlft_gap", "online_lqf_gap", "online_gap_difference", "online_lqf_cheaper"),
+            "online.csv",
+            "online_nlft_gap online_lqf_gap online_gap_difference online_lqf_cheaper",
         ),
         Artefact(
             "Figure 6",
             "informativeness",
             "The most and least informative samples, and what removing them costs",
-            (
-                *("informativeness_scores.csv", "informativeness_correlation.csv"),
-                *("informative_images.png", "removal.csv"),
-            ),
-            (
-                *("removal_most_least", "removal_most_random", "removal_least_random"),
-                *("removal_iterative", "eq8_ranks_as_exact", "kfac_ranks_as_exact"),
-            ),
+            "informativeness_scores.csv informativeness_correlation.csv informative_images.png"
+            " removal.csv",
+            "removal_most_least removal_most_random removal_least_random removal_iterative"
+            " eq8_ranks_as_exact kfac_ranks_as_exact",
         ),
     )
 }
@@ -175,6 +176,27 @@ def get(name: str) -> Artefact:
     close = get_close_matches(name, ARTEFACTS, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"artefact {name!r} does not exist; it is one of {sorted(ARTEFACTS)}.{hint}")
+
+
+class MissingResults(ValueError):
+    """An aggregated file that an artefact is made from does not exist."""
+
+
+def check_results(name: str, results: Path) -> Artefact:
+    """Returns the artefact of that name, if the folder results/<scale> has what it is made from.
+
+    Raises:
+        ValueError: There is none of that name.
+        MissingResults: An aggregated file that it needs is missing.
+    """
+    artefact = get(name)
+    for source in artefact.sources:
+        if not (results / source).is_file():
+            raise MissingResults(
+                f"{name}: {results / source} does not exist; run the workflow, or "
+                "`python -m lqf aggregate`, first."
+            )
+    return artefact
 
 
 def select(experiments: Collection[str], kind: Kind | None = None) -> list[Artefact]:

@@ -1,21 +1,15 @@
-"""Draw one table or figure: its files, the numbers it was drawn from, and its caption."""
+"""Draw one table or figure: its files, and the numbers it was drawn from."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 
 import pandas as pd
 
 from lqf.pages import write_text
-from lqf.report import artefacts, captions
+from lqf.report import artefacts
 from lqf.report.raw import write
-from lqf.report.style import save, style
 from lqf.report.tables import TABLES, latex, markdown
-
-
-class MissingResults(ValueError):
-    """An aggregated file that an artefact is drawn from does not exist."""
 
 
 def draw(name: str, results: Path, output_folder: Path) -> list[Path]:
@@ -27,36 +21,26 @@ def draw(name: str, results: Path, output_folder: Path) -> list[Path]:
         output_folder: The folder figures/<scale>.
 
     Returns:
-        The files written, the artefact's `outputs`.
+        The files written, the artefact's `drawn`.
 
     Raises:
         ValueError: There is no artefact of that name.
         MissingResults: An aggregated file that it needs is missing.
     """
-    artefact = artefacts.get(name)
-    for source in artefact.inputs():
-        if not (results / source).is_file():
-            raise MissingResults(
-                f"{name}: {results / source} does not exist; run the workflow, or "
-                "`python -m lqf aggregate` and `python -m lqf claims`, first."
-            )
-    (_table if artefact.kind == "table" else _figure)(name, results, output_folder)
-    write_text(captions.caption(name, results), output_folder / f"{name}.rst")
-    return [output_folder / file for file in artefact.outputs()]
+    artefact = artefacts.check_results(name, results)
+    numbers = output_folder / f"{name}.csv"
+    if artefact.kind == "table":
+        rows, blocks, methods = TABLES[name](results)
+        write(rows, numbers)
+        write_text(markdown(blocks, methods), output_folder / f"{name}.md")
+        write_text(latex(blocks, methods), output_folder / f"{name}.tex")
+    else:
+        from lqf.report.figures import FIGURES
+        from lqf.report.style import save, style
 
-
-def _table(name: str, results: Path, folder: Path) -> None:
-    numbers, blocks, methods = TABLES[name](results)
-    write(numbers, folder / f"{name}.csv")
-    write_text(markdown(blocks, methods), folder / f"{name}.md")
-    write_text(latex(blocks, methods), folder / f"{name}.tex")
-
-
-def _figure(name: str, results: Path, folder: Path) -> None:
-    module = import_module(f"lqf.report.{name}")
-    numbers = folder / f"{name}.csv"
-    write(module.data(results), numbers)
-    # Drawn from the file itself, so that the file is what is seen.
-    rows = pd.read_csv(numbers, dtype={"shots": str})
-    with style():
-        save(module.plot(rows, results), folder, name)
+        rows_of, plot = FIGURES[name]
+        write(rows_of(results), numbers)
+        # Drawn from the file itself, so that the file is what is seen.
+        with style():
+            save(plot(pd.read_csv(numbers, dtype={"shots": str}), results), output_folder, name)
+    return [output_folder / file for file in artefact.drawn()]

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from lqf.pages import write_page
 from lqf.report import artefacts
+from lqf.report.words import digits
 
 #: Verdicts in the order of the page, with the style of each.
 VERDICTS = {
@@ -77,11 +78,11 @@ def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
 
 def _claim(row: pd.Series) -> dict[str, str]:
     """A claim in words: what, where from, how much, and why the verdict."""
-    ours = _number(row["value"])
+    ours = digits(row["value"])
     if pd.notna(row["low"]):
-        ours += f" ({_number(row['low'])} … {_number(row['high'])})"
+        ours += f" ({digits(row['low'])} … {digits(row['high'])})"
     told = {key: str(row[key]) for key in ("id", "statement", "source", "verdict", "measure")}
-    return {**told, "ours": ours, "paper": _number(row["paper_value"]), "why": _reason(row)}
+    return {**told, "ours": ours, "paper": digits(row["paper_value"]), "why": _reason(row)}
 
 
 def _reason(row: pd.Series) -> str:
@@ -89,10 +90,6 @@ def _reason(row: pd.Series) -> str:
     if row["verdict"] in {"holds", "fails", "undecided"}:
         parts.append(f"{row['interval']}, n = {int(row['n'])}; {row['rule']}")
     return "; ".join(parts) or "not measured in this run"
-
-
-def _number(value: float) -> str:
-    return "—" if pd.isna(value) else f"{value:.3g}".replace("-", "−")
 
 
 def _shown(artefact: artefacts.Artefact, results: Path, figures: Path) -> dict[str, Any] | None:
@@ -111,7 +108,7 @@ def _shown(artefact: artefacts.Artefact, results: Path, figures: Path) -> dict[s
         "alt": " ".join(first.split()),
         "numbers": paths["csv"].read_text("utf-8"),
         "command": f"python -m lqf draw {artefact.name} --results {results} --output {figures}",
-        "sources": [str(results / name) for name in artefact.inputs()],
+        "sources": [str(results / name) for name in artefact.sources],
     }
 
 

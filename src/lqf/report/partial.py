@@ -14,6 +14,7 @@ import pandas as pd
 
 from lqf.report import artefacts
 from lqf.report.aggregate import aggregate
+from lqf.report.captions import caption
 from lqf.report.claims import claims
 from lqf.report.draw import draw
 from lqf.report.raw import write
@@ -35,8 +36,9 @@ def partial(runs: Path, results: Path, figures: Path, settings: dict[str, Any]) 
     write(missing, results / artefacts.MISSING_FILE)
     claims(results, results / artefacts.CLAIMS_FILE, settings["claims"])
     for artefact in artefacts.select(settings["experiments"]):
-        if all((results / file).is_file() for file in artefact.inputs()):
+        if all((results / file).is_file() for file in artefact.sources):
             draw(artefact.name, results, figures)
+            caption(artefact.name, results, figures)
     log.warning("%d runs are missing; what there is is marked partial in %s", len(missing), results)
     for why, rows in missing.groupby("why", sort=False):
         log.warning("%s: %s", ", ".join(sorted(set(rows["dataset"]))), why)

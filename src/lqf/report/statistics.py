@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from pandas.api.typing import SeriesGroupBy
 from scipy.special import stdtrit  # type: ignore[import-untyped, unused-ignore]
 
 Values = NDArray[np.float64]
@@ -35,12 +37,6 @@ class Estimate:
     interval: str
 
 
-def finite(values: ArrayLike) -> Values:
-    """Returns the finite entries of `values` as a vector."""
-    array = np.asarray(values, dtype=np.float64).ravel()
-    return array[np.isfinite(array)]
-
-
 def relative_increase(error: ArrayLike, reference: ArrayLike) -> Values:
     """Relative increase of an error over a reference, (error − reference) / reference, in %.
 
@@ -52,22 +48,15 @@ def relative_increase(error: ArrayLike, reference: ArrayLike) -> Values:
     return (error - reference) / safe * 100
 
 
-def standard_deviation(values: ArrayLike) -> float:
-    """Sample standard deviation (n − 1) of the finite values; NaN for fewer than two."""
-    kept = finite(values)
-    return float(kept.std(ddof=1)) if len(kept) > 1 else float("nan")
+def summed_up(name: str, values: SeriesGroupBy) -> pd.DataFrame:
+    """Mean, standard deviation (n − 1) and 95 % t interval of groups, as columns of an aggregated CSV.
 
-
-def summed_up(name: str, values: ArrayLike) -> dict[str, float]:
-    """Mean, standard deviation and 95 % t interval as columns of an aggregated CSV."""
-    mean = t_interval(values)
-    return {
-        f"{name}_mean": mean.value,
-        f"{name}_std": standard_deviation(values),
-        f"{name}_low": mean.low,
-        f"{name}_high": mean.high,
-        "n_seeds": mean.n,
-    }
+    What is missing is not counted; fewer than two values have a mean alone.
+    """
+    mean, spread, n = values.mean(), values.std(), values.count()
+    half = stdtrit(n - 1.0, 0.975) * spread / np.sqrt(n)
+    columns = {"mean": mean, "std": spread, "low": mean - half, "high": mean + half}
+    return pd.DataFrame({**{f"{name}_{key}": one for key, one in columns.items()}, "n_seeds": n})
 
 
 def t_interval(values: ArrayLike, interval: str = T_INTERVAL) -> Estimate:
@@ -75,7 +64,8 @@ def t_interval(values: ArrayLike, interval: str = T_INTERVAL) -> Estimate:
 
     What is not finite is left out and not counted.
     """
-    kept = finite(values)
+    kept = np.asarray(values, dtype=np.float64).ravel()
+    kept = kept[np.isfinite(kept)]
     if len(kept) == 0:
         return Estimate(float("nan"), float("nan"), float("nan"), 0, interval)
     mean, half = float(kept.mean()), float("nan")

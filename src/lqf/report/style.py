@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 
 from lqf.report.raw import whole
-from lqf.report.statistics import finite
 
 COLUMN, PAGE = 3.5, 7.2
 """Widths of a column and of a page, in inches."""
@@ -42,8 +37,6 @@ COLOURS: dict[str, str] = {
 """The paper's colours; Figure 2 has its own for the ablations."""
 
 NEUTRAL = "#9a9a9a"
-
-_WIDTH = 0.55  # of a box
 
 _SETTINGS: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -103,72 +96,3 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     for extension, metadata in _METADATA.items():
         with whole(folder / f"{name}.{extension}") as file:
             figure.savefig(file, format=extension, metadata=metadata)
-
-
-def banded(axes: Axes, rows: pd.DataFrame, x: str, *line: str, alpha: float, **looks: Any) -> None:
-    """Mean accuracy over a column, with a band of one standard deviation to each side."""
-    axes.plot(rows[x], rows["acc_mean"], *line, **looks)
-    low, high = (rows["acc_mean"] + sign * rows["acc_std"].fillna(0) for sign in (-1, 1))
-    axes.fill_between(rows[x], low, high, color=looks["color"], alpha=alpha, linewidth=0)
-
-
-def boxes(
-    axes: Axes,
-    groups: Sequence[ArrayLike],
-    colours: Sequence[str],
-    *,
-    vertical: bool = True,
-    whiskers: tuple[float, float] | float = (0, 100),
-    points: bool = True,
-) -> None:
-    """Box plots at positions 0, 1, …: quartiles, median, and whiskers at minimum and maximum.
-
-    Args:
-        axes: Where to draw.
-        groups: The values of each box; what is not finite is left out.
-        colours: One a box.
-        vertical: Upright boxes, or lying ones.
-        whiskers: Percentiles of the whiskers, or the multiple of the quartile distance beyond
-            which values are outliers, drawn as diamonds.
-        points: Draw every value as a dot too.
-    """
-    for position, (values, colour) in enumerate(zip(groups, colours, strict=True)):
-        group = finite(values)
-        if not len(group):
-            continue
-        line = {"color": colour, "linewidth": 1.0}
-        axes.boxplot(
-            [group],
-            positions=[position],
-            widths=_WIDTH,
-            orientation="vertical" if vertical else "horizontal",
-            whis=whiskers,
-            patch_artist=True,
-            manage_ticks=False,
-            boxprops={"facecolor": _tint(colour), "edgecolor": colour, "linewidth": 1.0},
-            medianprops={"color": colour, "linewidth": 1.8},
-            whiskerprops=line,
-            capprops=line,
-            flierprops={
-                "marker": "D",
-                "markersize": 3.5,
-                "markerfacecolor": "white",
-                "markeredgecolor": colour,
-            },
-        )
-        if points:
-            across = position + _spread(group) * _WIDTH
-            along = (across, group) if vertical else (group, across)
-            axes.plot(*along, "o", color=colour, markersize=2.6, markeredgewidth=0, alpha=0.75)
-
-
-def _spread(values: np.ndarray) -> np.ndarray:
-    """Offsets that keep dots apart: by rank, so that they depend on the values alone."""
-    if len(values) < 2:
-        return np.zeros(len(values))
-    ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
-    return ((ranks * 2) % 5 - 2) * 0.09
-
-
-def _tint(colour: str) -> tuple[float, ...]:
-    return tuple(0.78 + 0.22 * part for part in mpl.colors.to_rgb(colour))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from lqf.method import METHODS, TITLES
@@ -16,17 +18,8 @@ DASH = "—"
 EDGE = "†"
 """Marks a choice beyond which nothing was tried."""
 
-_LATEX = str.maketrans(
-    {
-        "%": "\\%",
-        "_": "\\_",
-        "&": "\\&",
-        "±": "$\\pm$",
-        "−": "$-$",
-        DASH: "---",
-        EDGE: "$^\\dagger$",
-    }
-)
+_SIGNS = {"±": "$\\pm$", "−": "$-$", DASH: "---", EDGE: "$^\\dagger$"}
+_LATEX = str.maketrans({"%": "\\%", "_": "\\_", "&": "\\&", **_SIGNS})
 _NOT_LINEAR = {name for name, method in METHODS.items() if method.trained == "all"}
 
 _COLUMNS = [
@@ -34,24 +27,17 @@ _COLUMNS = [
     *("n_seeds", "n_runs", "n_at_edge", "best_rate", "best_weight_decay", "paper_err", "diff"),
     "best_linear",
 ]
+_COUNTED = ["n_datasets", "n_undefined"]
+_MEDIANS = {"val": "median", "test": "median_on_test"}
 _MEDIAN = "Median relative increase over NLFT (%)"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell: text before, a number that may be bold, text after."""
-
-    number: str
-    bold: bool = False
-    after: str = ""
-
-
-@dataclass(frozen=True)
 class Block:
-    """Rows under one heading: the title of each, and a cell for each method."""
+    """Rows under one heading: the title of each, and a text for each method, **bold** or not."""
 
     heading: str
-    lines: list[tuple[str, list[Cell]]]
+    lines: list[tuple[str, list[str]]]
 
 
 Table = tuple[pd.DataFrame, list[Block], list[str]]
@@ -60,31 +46,23 @@ Table = tuple[pd.DataFrame, list[Block], list[str]]
 
 def table1(results: Path) -> Table:
     """Table 1, of a folder results/<scale>."""
-    rows = pd.read_csv(results / "comparison.csv")
     summary = pd.read_csv(results / "relative_summary.csv")
-    numbers, blocks, methods = _table(rows, "table1")
-    medians = summary.rename(
-        columns={"median": "err_mean", "paper_median": "paper_err", "n_datasets": "n_seeds"}
-    )
-    for position, selected_on in enumerate(("val", "test")):
-        ours = summary["median" if selected_on == "val" else "median_on_test"]
-        values = dict(zip(summary["method"], ours, strict=True))
+    numbers, blocks, methods = _table(pd.read_csv(results / "comparison.csv"), "table1")
+    medians = summary.rename(columns={"paper_median": "paper_err", "n_datasets": "n_seeds"})
+    medians = medians.assign(block="median increase", n_runs=summary[_COUNTED].sum(axis=1))
+    parts = [numbers]
+    for block, (selected_on, column) in zip(blocks, _MEDIANS.items(), strict=False):
+        ours = dict(zip(summary["method"], summary[column], strict=True))
         cells = [
-            Cell(_median(values[m]), after=_printed(paper.MEDIANS.get(m), None, 0))
-            if m in values
-            else Cell(DASH)
+            _number(ours[m]) + _printed(paper.MEDIANS.get(m), None, 0) if m in ours else DASH
             for m in methods
         ]
-        blocks[position].lines.append((_MEDIAN, cells))
-        medians = medians.assign(err_mean=ours, selected_on=selected_on, block="median increase")
-        medians["diff"] = medians["err_mean"] - medians["paper_err"]
-        medians["n_runs"] = medians["n_seeds"] + summary["n_undefined"]
-        numbers = pd.concat([numbers, medians.reindex(columns=_COLUMNS)], ignore_index=True)
-    printed = [
-        Cell(f"{paper.MEDIANS[m]:.0f}") if m in paper.MEDIANS else Cell(DASH) for m in methods
-    ]
+        block.lines.append((_MEDIAN, cells))
+        own = medians.assign(err_mean=summary[column], selected_on=selected_on)
+        parts.append(own.assign(diff=own["err_mean"] - own["paper_err"]).reindex(columns=_COLUMNS))
+    printed = [f"{paper.MEDIANS[m]:.0f}" if m in paper.MEDIANS else DASH for m in methods]
     blocks[-1].lines.append((_MEDIAN, printed))
-    return numbers, blocks, methods
+    return pd.concat(parts, ignore_index=True), blocks, methods
 
 
 def table2(results: Path) -> Table:
@@ -97,91 +75,72 @@ TABLES: dict[str, Callable[[Path], Table]] = {"table1": table1, "table2": table2
 
 def markdown(blocks: Sequence[Block], methods: Sequence[str]) -> str:
     """Writes blocks as Markdown tables, with a blank line between them."""
+    titles = " | ".join(TITLES.get(method, method) for method in methods)
+    head = f"| data set | {titles} |\n|---|{'---:|' * len(methods)}"
     parts = []
     for block in blocks:
-        titles = [TITLES.get(method, method) for method in methods]
-        lines = [f"**{block.heading}**", "", f"| data set | {' | '.join(titles)} |"]
-        lines.append("|---|" + "---:|" * len(methods))
-        for title, cells in block.lines:
-            texts = [(f"**{c.number}**" if c.bold else c.number) + c.after for c in cells]
-            lines.append(f"| {title} | {' | '.join(texts)} |")
-        parts.append("\n".join(lines))
+        lines = [f"| {title} | {' | '.join(cells)} |" for title, cells in block.lines]
+        parts.append("\n".join([f"**{block.heading}**", "", head, *lines]))
     return "\n\n".join(parts) + "\n"
 
 
 def latex(blocks: Sequence[Block], methods: Sequence[str]) -> str:
     """Writes blocks as one LaTeX tabular; needs the package booktabs."""
-    titles = " & ".join(TITLES.get(method, method).translate(_LATEX) for method in methods)
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        f"\\begin{{tabular}}{{l{'r' * len(methods)}}}",
-        "\\toprule",
-        f"data set & {titles} \\\\",
-    ]
+
+    def line(*cells: str) -> str:
+        bold = (re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", cell) for cell in cells)
+        return " & ".join(cell.translate(_LATEX) for cell in bold) + " \\\\"
+
+    lines = ["% needs \\usepackage{booktabs}", f"\\begin{{tabular}}{{l{'r' * len(methods)}}}"]
+    lines += ["\\toprule", line("data set", *(TITLES.get(method, method) for method in methods))]
     for block in blocks:
-        heading = f"\\emph{{{block.heading.translate(_LATEX)}}}"
-        lines += ["\\midrule", f"\\multicolumn{{{len(methods) + 1}}}{{l}}{{{heading}}} \\\\"]
-        for title, cells in block.lines:
-            bold = [f"\\textbf{{{c.number}}}" if c.bold else c.number for c in cells]
-            texts = [
-                (number + c.after).translate(_LATEX) for number, c in zip(bold, cells, strict=True)
-            ]
-            lines.append(f"{title.translate(_LATEX)} & {' & '.join(texts)} \\\\")
+        heading = f"\\multicolumn{{{len(methods) + 1}}}{{l}}{{\\emph{{{block.heading}}}}}"
+        lines += ["\\midrule", line(heading), *(line(one, *cells) for one, cells in block.lines)]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
 def _table(rows: pd.DataFrame, table: Literal["table1", "table2"]) -> Table:
     methods = list(dict.fromkeys(rows["method"]))
-    rows["n_at_edge"] = rows.get("n_at_edge", 0)
-    seeds = int(rows["n_runs"].max())
     numbers, blocks = [], []
     for selected_on, suffix in (("val", ""), ("test", "_on_test")):
-        own = rows.copy()
+        own = rows.assign(selected_on=selected_on, block="error")
         own["err_mean"], own["err_std"] = rows[f"err_mean{suffix}"], rows[f"err_std{suffix}"]
         own["diff"] = own["err_mean"] - own["paper_err"]
         if suffix:
-            own[["best_rate", "best_weight_decay"]] = float("nan")
-            own["n_at_edge"] = 0
+            own = own.assign(best_rate=np.nan, best_weight_decay=np.nan, n_at_edge=0)
         linear = ~own["method"].isin(_NOT_LINEAR)
         shown = own["err_mean"].round(1).where(linear)
         own["best_linear"] = linear & (shown == shown.groupby(own["dataset"]).transform("min"))
-        own["block"], own["selected_on"] = "error", selected_on
         numbers.append(own[_COLUMNS])
-        where = "validation" if selected_on == "val" else "test, as the paper seems to have done"
+        where = "test, as the paper seems to have done" if suffix else "validation"
+        seeds = int(rows["n_runs"].max())
         heading = f"Test error (%), mean ± standard deviation, n = {seeds}, selected on {where}"
         blocks.append(Block(heading, _lines(own, methods)))
     blocks.append(_printed_block(table, methods))
     return pd.concat(numbers, ignore_index=True), blocks, methods
 
 
-def _lines(rows: pd.DataFrame, methods: Sequence[str]) -> list[tuple[str, list[Cell]]]:
-    lines = []
+def _lines(rows: pd.DataFrame, methods: Sequence[str]) -> list[tuple[str, list[str]]]:
     # Without a single printed number beside ours, a dash in each cell would only be noise.
     compared = bool(rows["paper_err"].notna().any())
-    for dataset in dict.fromkeys(rows["dataset"]):
-        own = rows[rows["dataset"] == dataset].set_index("method")
-        cells = []
-        for method in methods:
-            if method not in own.index:
-                cells.append(Cell(DASH))
-                continue
-            row = own.loc[method]
-            if row["n_seeds"] == 0:
-                cells.append(Cell("diverged"))
-                continue
-            if pd.isna(row["err_mean"]):
-                cells.append(Cell(DASH))
-                continue
-            after = f" ± {row['err_std']:.1f}" if row["n_seeds"] > 1 else ""
-            if row["n_seeds"] < row["n_runs"]:
-                after += f" (n = {row['n_seeds']})"
-            if compared:
-                after += _printed(row["paper_err"], row["diff"], 1)
-            after = (EDGE if row["n_at_edge"] else "") + after
-            cells.append(Cell(f"{row['err_mean']:.1f}", bool(row["best_linear"]), after))
-        title = str(own["title"].iloc[0])
-        lines.append((title if compared else f"{title} [{DASH}]", cells))
+    lines = []
+    for _, own in rows.groupby("dataset", sort=False):
+        cells = {row["method"]: _cell(row, compared) for _, row in own.iterrows()}
+        title = own["title"].iloc[0] + ("" if compared else f" [{DASH}]")
+        lines.append((title, [cells.get(method, DASH) for method in methods]))
     return lines
+
+
+def _cell(row: pd.Series, compared: bool) -> str:
+    if row["n_seeds"] == 0:
+        return "diverged"
+    text = _number(row["err_mean"])
+    if text == DASH:
+        return text
+    text = (f"**{text}**" if row["best_linear"] else text) + (EDGE if row["n_at_edge"] else "")
+    text += f" ± {row['err_std']:.1f}" if row["n_seeds"] > 1 else ""
+    text += f" (n = {row['n_seeds']})" if row["n_seeds"] < row["n_runs"] else ""
+    return text + (_printed(row["paper_err"], row["diff"], 1) if compared else "")
 
 
 def _printed(printed: float | None, difference: float | None, digits: int) -> str:
@@ -193,21 +152,17 @@ def _printed(printed: float | None, difference: float | None, digits: int) -> st
     return f" [{printed:.{digits}f}; {difference:+.{digits}f}]".replace("-", "−")
 
 
-def _median(value: float) -> str:
+def _number(value: float) -> str:
     return DASH if pd.isna(value) else f"{value:.1f}".replace("-", "−")
 
 
 def _printed_block(table: Literal["table1", "table2"], methods: Sequence[str]) -> Block:
     lines = []
     for dataset, errors in (paper.TABLE1 if table == "table1" else paper.TABLE2).items():
-        linear = [
-            e for method, e in errors.items() if method in methods and method not in _NOT_LINEAR
-        ]
-        cells = [
-            Cell(f"{errors[m]:.1f}", m not in _NOT_LINEAR and errors[m] == min(linear))
-            if m in errors
-            else Cell(DASH)
-            for m in methods
-        ]
-        lines.append((dataset, cells))
+        linear = {m: e for m, e in errors.items() if m in methods and m not in _NOT_LINEAR}
+        bold = {m for m, error in linear.items() if error == min(linear.values())}
+        texts = {
+            m: f"**{error:.1f}**" if m in bold else f"{error:.1f}" for m, error in errors.items()
+        }
+        lines.append((dataset, [texts.get(method, DASH) for method in methods]))
     return Block("The paper's own data sets, test error (%) as printed", lines)

@@ -75,6 +75,8 @@ def test_few_images_a_class_are_few_passes(config: dict[str, Any]) -> None:
 
     shots = only(config, "kshot", datasets=["digits"], methods=["gaf"], shots=[1, 3])
     assert shots[0].passes.training == 2 * 5 * (10 + 30)
+    every = only(config, "kshot", datasets=["digits"], methods=["gaf"], shots=[1, "all"])
+    assert every[0].passes.training == 2 * 5 * (10 + IMAGES["digits"].train)
 
 
 def test_a_sweep_of_rates_has_its_own_epochs(config: dict[str, Any]) -> None:

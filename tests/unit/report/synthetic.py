@@ -51,6 +51,7 @@ COLUMNS = [
     "refit_n_train",
     "train_loss",
     "residual",
+    "row_space",
     "passes",
     "status",
     "message",
@@ -114,7 +115,11 @@ SETTINGS: dict[str, Any] = {
             "epochs": 10,
         },
         "spectrum": {"dataset": "digits", "samples": 40},
-        "kshot": {"datasets": list(BASE), "methods": ["lqf", "nlft"], "shots": [1, 2, 5, 10, None]},
+        "kshot": {
+            "datasets": list(BASE),
+            "methods": ["lqf", "nlft"],
+            "shots": [1, 2, 5, 10, "all"],
+        },
         "online": {
             "dataset": "cyrillic",
             "methods": ["lqf", "nlft"],
@@ -171,6 +176,7 @@ def metrics_row(dataset: str, method: str, seed: int, error: float, **more: Any)
         "test_err": error,
         "train_loss": 0.01,
         "residual": "",
+        "row_space": "",
         "status": "ok",
         "selected_val": False,
         "selected_test": False,
@@ -249,14 +255,14 @@ def _kshot(runs: Path, random: np.random.Generator) -> None:
         for seed in range(3):
             rows = []
             for shots in SETTINGS["experiments"]["kshot"]["shots"]:
-                k = shots or 16
+                k = 16 if shots == "all" else shots
                 gain = 1.0 if method == "nlft" else 0.7 + 0.035 * k + 0.8 * (dataset == "fonts")
                 error = min(95.0, 60 * gain * (BASE[dataset] / 60) ** (math.log(k) / math.log(16)))
                 error += random.normal(0, 0.5)
                 rows += mark(
                     [
                         metrics_row(
-                            dataset, method, seed, e, shots=shots or "", n_train=10 * k, rate=rate
+                            dataset, method, seed, e, shots=shots, n_train=10 * k, rate=rate
                         )
                         for e, rate in ((abs(error), 0.1), (abs(error) * 1.2, 0.01))
                     ]

@@ -81,6 +81,19 @@ def test_selected_rows_and_their_mean(tmp_path: Path) -> None:
     assert relative["rel_increase_pct"].tolist() == pytest.approx([100 / 6], rel=1e-5)
 
 
+def test_how_far_sgd_stopped_is_averaged_over_the_runs_that_say_so(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    for seed, (residual, share) in enumerate([(0.01, 0.9), (0.03, ""), (0.05, 0.7)]):
+        write_metrics(runs, "train", mark([metrics_row("greek", "nlft", seed, 5.0)]))
+        known = {"residual": residual, "row_space": share}
+        write_metrics(runs, "train", mark([metrics_row("greek", "lqf", seed, 5.0, **known)]))
+    section = {"datasets": ["greek"], "methods": ["nlft", "lqf"]}
+    aggregate(runs, tmp_path / "out", settings(comparison=section))
+    rows = pd.read_csv(tmp_path / "out" / "comparison.csv").set_index("method")
+    assert rows.loc["lqf", ["residual", "row_space"]].tolist() == pytest.approx([0.03, 0.8])
+    assert rows.loc["nlft", ["residual", "row_space"]].isna().all()
+
+
 def test_diverged_runs_are_counted_and_never_averaged(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for seed in range(3):
@@ -147,7 +160,8 @@ def test_best_rate_is_the_middle_of_the_tied_ones(tmp_path: Path) -> None:
 def test_shots_pair_the_same_draws(results: Path) -> None:
     rows = pd.read_csv(results / "kshot_runs.csv")
     assert len(rows) == 7 * 3 * 5
-    assert list(dict.fromkeys(rows["shots"].astype(str))) == ["1", "2", "5", "10", "full"]
+    assert list(dict.fromkeys(rows["shots"].astype(str))) == ["1", "2", "5", "10", "all"]
+    assert rows["per_class"].tolist() == (rows["n_train"] / 10).tolist()
     expected = (rows["err_lqf"] - rows["err_nlft"]) / rows["err_nlft"] * 100
     assert rows["rel_diff_pct"].to_numpy() == pytest.approx(expected.to_numpy(), abs=2e-3)
 

@@ -11,16 +11,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lqf.report.artefacts import ARTEFACTS
-from lqf.report.draw import MissingResults, draw
+from lqf.report.artefacts import ARTEFACTS, MissingResults
+from lqf.report.captions import caption
+from lqf.report.draw import draw
+from lqf.report.figures import figure4, figure4_rows
 
 DRAW_ALL = """
 import sys
 from pathlib import Path
 from lqf.report.artefacts import ARTEFACTS
+from lqf.report.captions import caption
 from lqf.report.draw import draw
 for name in ARTEFACTS:
     draw(name, Path(sys.argv[1]), Path(sys.argv[2]))
+    caption(name, Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -29,7 +33,9 @@ def drawn(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("figures") / "demo"
     for name, artefact in ARTEFACTS.items():
         files = draw(name, results, folder)
-        assert [file.name for file in files] == list(artefact.outputs())
+        assert [file.name for file in files] == list(artefact.drawn())
+        assert not (folder / artefact.caption).exists()
+        caption(name, results, folder)
     return folder
 
 
@@ -110,16 +116,56 @@ def test_a_caption_follows_the_verdict(results: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(copy / "claims.csv")
     frame.loc[frame["id"] == "condition_improves", "verdict"] = "fails"
     frame.to_csv(copy / "claims.csv", index=False)
-    draw("figure3", copy, tmp_path / "figures")
+    caption("figure3", copy, tmp_path / "figures")
     assert "**fails here**" in (tmp_path / "figures" / "figure3.rst").read_text("utf-8")
+
+
+def test_table1_says_how_far_sgd_stops_from_the_optimum(results: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "demo"
+    shutil.copytree(results, copy)
+    frame = pd.read_csv(copy / "comparison.csv")
+    assert frame[["residual", "row_space"]].isna().all(axis=None)
+    caption("table1", copy, tmp_path)
+    assert "relative gradient" not in (tmp_path / "table1.rst").read_text("utf-8")
+    frame.loc[frame["method"] == "lqf", "residual"] = 0.0123
+    frame.loc[frame["method"] != "lqf", "residual"] = 1e-9
+    frame.to_csv(copy / "comparison.csv", index=False)
+    caption("table1", copy, tmp_path)
+    text = (tmp_path / "table1.rst").read_text("utf-8")
+    assert "LQF by SGD stops at a relative gradient of 0.0123 (mean over runs)." in text
+    frame.loc[(frame["method"] == "lqf") & (frame["dataset"] == "greek"), "row_space"] = 0.943
+    frame.to_csv(copy / "comparison.csv", index=False)
+    caption("table1", copy, tmp_path)
+    text = (tmp_path / "table1.rst").read_text("utf-8")
+    assert (
+        "(mean over runs); 94.3 % of ‖δ‖² lies in the row space of J, over the runs whose" in text
+    )
+
+
+def test_all_images_stand_at_their_number_a_class(results: Path, tmp_path: Path) -> None:
+    rows = figure4_rows(results).drop_duplicates("shots").set_index("shots")["at"]
+    assert rows.to_dict() == {"1": 1, "2": 2, "5": 5, "10": 10, "all": 16}
+    axes = figure4(figure4_rows(results), results).axes[0]
+    assert [text.get_text() for text in axes.get_xticklabels()] == [
+        "1",
+        "2",
+        "5",
+        "10",
+        "all\n(16)",
+    ]
+    assert axes.get_xticks().tolist() == [1, 2, 5, 10, 16]
+    assert axes.get_xscale() == "log"
+    caption("figure4", results, tmp_path)
+    assert ", all (16 on average): " in (tmp_path / "figure4.rst").read_text("utf-8")
 
 
 def test_a_missing_source_is_named(results: Path, tmp_path: Path) -> None:
     copy = tmp_path / "demo"
     shutil.copytree(results, copy)
     (copy / "kshot.csv").unlink()
-    with pytest.raises(MissingResults, match=r"figure4: .*kshot\.csv does not exist"):
-        draw("figure4", copy, tmp_path / "figures")
+    for make in (draw, caption):
+        with pytest.raises(MissingResults, match=r"figure4: .*kshot\.csv does not exist"):
+            make("figure4", copy, tmp_path / "figures")
 
 
 def test_one_seed_draws_too(results: Path, tmp_path: Path) -> None:
@@ -136,6 +182,7 @@ def test_one_seed_draws_too(results: Path, tmp_path: Path) -> None:
         frame.to_csv(copy / file, index=False)
     for name in ("figure5", "figure6", "table1"):
         draw(name, copy, tmp_path / "figures")
+        caption(name, copy, tmp_path / "figures")
     assert "over 1 seeds" not in (tmp_path / "figures" / "figure5.rst").read_text("utf-8")
     assert "±" not in "".join(
         line

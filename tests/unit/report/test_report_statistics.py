@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from lqf.report import paper
 from lqf.report.statistics import (
     bootstrap,
     relative_increase,
-    standard_deviation,
+    summed_up,
     t_interval,
 )
 
@@ -36,7 +37,18 @@ def test_t_interval_is_scipys() -> None:
     low, high = stats.t.interval(0.95, 2, loc=np.mean(values), scale=stats.sem(values))
     assert (ours.value, ours.low, ours.high) == pytest.approx((np.mean(values), low, high))
     assert ours.n == 3
-    assert standard_deviation(values) == pytest.approx(np.std(values, ddof=1))
+
+
+def test_groups_are_summed_up_as_single_values_are() -> None:
+    groups = pd.Series([3.1, 2.7, 3.9, np.nan, 2.0, np.nan]).groupby(list("aaaabc"))
+    rows = summed_up("err", groups)
+    ours = t_interval([3.1, 2.7, 3.9])
+    assert rows.loc["a"].tolist() == pytest.approx(
+        [ours.value, np.std([3.1, 2.7, 3.9], ddof=1), ours.low, ours.high, 3]
+    )
+    assert (rows.loc["b", "err_mean"], rows.loc["b", "n_seeds"]) == (2.0, 1)
+    assert rows.loc["b", ["err_std", "err_low", "err_high"]].isna().all()
+    assert rows.loc["c", "n_seeds"] == 0
 
 
 def test_one_value_has_no_interval() -> None:

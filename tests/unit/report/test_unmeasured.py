@@ -10,7 +10,7 @@ import pytest
 from synthetic import SETTINGS, sign
 
 from lqf.report.aggregate_samples import informativeness
-from lqf.report.captions import _figure6
+from lqf.report.captions import body
 from lqf.report.measured import NotTested, Results
 from lqf.report.measures import rank_correlation, removal_area
 from lqf.report.raw import write
@@ -60,7 +60,7 @@ def test_claims_on_the_exact_score_are_undecided(large: Path) -> None:
 
 
 def test_the_caption_says_so(large: Path) -> None:
-    caption = _figure6(large)
+    caption = body("figure6", large)
 
     assert "not measured at this size" in caption
     assert "compressed coordinates" in caption
