@@ -27,7 +27,7 @@ from lqf.backbones import IMAGENET
 from lqf.data.feed import Feed
 from lqf.data.own import OwnData
 from lqf.data.packed import PackedDataset
-from lqf.data.prepare_own import prepare_own
+from lqf.data.prepare import prepare_own
 
 TITLE = "Feeding batches from the packed array"
 ROUNDS = 5
@@ -46,7 +46,7 @@ def measure(rounds: int = ROUNDS, small: bool = False) -> list[dict[str, Any]]:
         work = Path(name)
         make_images(work / "photographs", images, SHAPES)
         own = OwnData(folder=work / "photographs")
-        prepare_own("own", own, work / "packed", STORED, workers=WORKERS, progress=False)
+        prepare_own("own", own, work / "packed", STORED, WORKERS)
         data = PackedDataset.load(work / "packed")
         for case in CASES:
             actions = {

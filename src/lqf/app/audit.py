@@ -122,17 +122,7 @@ def _margins(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray
 
 
 def _mark_duplicates(rows: pd.DataFrame, train: Photos, others: Photos | None) -> None:
-    photos = train
-    if others is not None:
-        photos = Photos(
-            train.files + others.files,
-            np.concatenate([train.pixels, others.pixels]),
-            np.concatenate([train.labels, others.labels]),
-            train.splits + others.splits,
-            train.hashes + others.hashes,
-            train.classes,
-        )
-    found = find_duplicates(photos)
+    found = find_duplicates(train if others is None else train.and_(others))
     rows["duplicates"] = found.group
     kind = np.where(found.exact, "exact", "near")
     rows["duplicate_kind"] = np.where(found.group > 0, kind, "")

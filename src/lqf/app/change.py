@@ -14,9 +14,10 @@ import torch
 
 from lqf import LQF
 from lqf.app.fit import described
-from lqf.app.model import PhotoModel, file_hash
+from lqf.app.model import PhotoModel
 from lqf.app.output import tell
 from lqf.app.photos import read_folder
+from lqf.data.folder import digest_of
 from lqf.pages import write_text
 
 
@@ -24,16 +25,16 @@ def forget_command(options: argparse.Namespace) -> None:
     """Forget photographs, and write what is gone and how well."""
     started = time.perf_counter()
     model = PhotoModel.load(options.model)
-    places = find_files(model, options.files)
+    photos, places = model.photos, find_files(model, options.files)
     new = model.without(places)
     new.save(options.output)
     receipt: dict[str, Any] = {
         "what": "deletion receipt",
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "model_before": {"file": str(options.model), "sha256": file_hash(options.model)},
-        "model_after": {"file": str(options.output), "sha256": file_hash(options.output)},
-        "forgotten": [{"file": model.files[i], "sha256": model.hashes[i]} for i in places],
-        "training_images_left": len(new.files),
+        "model_before": {"file": str(options.model), "sha256": digest_of(options.model)},
+        "model_after": {"file": str(options.output), "sha256": digest_of(options.output)},
+        "forgotten": [{"file": photos.files[i], "sha256": photos.hashes[i]} for i in places],
+        "training_images_left": len(new.photos),
         "residual": {
             "relative_residual": new.lqf.certificate_.residual,
             "tolerance": new.lqf.certificate_.tolerance,
@@ -69,8 +70,8 @@ def difference_to_refit(before: PhotoModel, after: PhotoModel) -> float:
     Returns:
         ``‖f − f_refit‖ / ‖f_refit‖`` over all training images of ``before``, at the same constants and metric.
     """
-    images = before.source.images(before.pixels)
-    fresh = after.lqf.refit(after.source.images(after.pixels), torch.as_tensor(after.labels))
+    images = before.images(before.photos)
+    fresh = after.lqf.refit(after.images(after.photos), torch.as_tensor(after.photos.labels))
     return _apart(after.lqf, fresh, images)
 
 
@@ -84,7 +85,7 @@ def remembered(before: PhotoModel, after: PhotoModel, places: list[int]) -> floa
     if math.isinf(before.lqf.epsilon_):
         return None
     without = before.lqf.forget(places, metric="without")
-    return _apart(after.lqf, without, before.source.images(before.pixels))
+    return _apart(after.lqf, without, before.images(before.photos))
 
 
 def _apart(one: LQF, other: LQF, images: torch.Tensor) -> float:
@@ -101,7 +102,7 @@ def extend_command(options: argparse.Namespace) -> None:
     started = time.perf_counter()
     model = PhotoModel.load(options.model)
     photos = read_folder(options.folder, model.size, model.classes)
-    known = set(model.hashes)
+    known = set(model.photos.hashes)
     fresh = photos.at([i for i, one in enumerate(photos.hashes) if one not in known])
     if not len(fresh):
         raise ValueError(f"every image in {options.folder} is in the training set already.")
@@ -111,7 +112,7 @@ def extend_command(options: argparse.Namespace) -> None:
         "model": options.output,
         "added": len(fresh),
         "known_already": len(photos) - len(fresh),
-        "images": len(new.files),
+        "images": len(new.photos),
         **described(new),
         "seconds": round(time.perf_counter() - started, 1),
     }
@@ -124,11 +125,11 @@ def find_files(model: PhotoModel, names: list[str]) -> list[int]:
     Raises:
         ValueError: If a name is not among them.
     """
-    places = {file: i for i, file in enumerate(model.files)}
+    places = {file: i for i, file in enumerate(model.photos.files)}
     for name in names:
         if name not in places:
             raise ValueError(
                 f"{name!r} is not among the {len(places)} training files of the model, which are named "
-                f"as {model.files[0]!r}."
+                f"as {model.photos.files[0]!r}."
             )
     return sorted({places[name] for name in names})

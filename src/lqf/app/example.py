@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from lqf import LQF
 from lqf.app.network import Source
 from lqf.app.output import tell
-from lqf.data.digits import read_digits
+from lqf.data.build import read_digits
 
 _SIZE = 16
 # The network is pre-trained on the digits 0–4 and fine-tuned to 5–9 with this many of each.

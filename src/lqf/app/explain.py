@@ -40,7 +40,7 @@ def explain_command(options: argparse.Namespace) -> None:
             (f"For {first}", supporting.to_dict("records")),
             (f"Against it, for {second}", opposing.to_dict("records")),
         ],
-        pictures={row: thumbnail(model.pixels[row]) for row in shown},
+        pictures={row: thumbnail(model.photos.pixels[row]) for row in shown},
     )
     tell(
         options,
@@ -73,9 +73,9 @@ def contributions(model: PhotoModel, photos: Photos) -> pd.DataFrame:
     effect = (influence[:, first] - influence[:, second]) / (outputs[first] - outputs[second])
     rows = pd.DataFrame(
         {
-            "place": range(len(model.files)),
-            "file": model.files,
-            "label": [model.classes[i] for i in model.labels],
+            "place": range(len(model.photos)),
+            "file": model.photos.files,
+            "label": [model.classes[i] for i in model.photos.labels],
             "effect": effect.double().numpy(),
         }
     ).sort_values("effect", ascending=False, ignore_index=True)

@@ -25,7 +25,7 @@ def fit_command(options: argparse.Namespace) -> None:
         options,
         {
             "model": options.output,
-            "images": len(model.files),
+            "images": len(model.photos),
             "classes": len(model.classes),
             **described(model),
             "tried_sizes": tried,
@@ -67,8 +67,7 @@ def fit_folder(options: argparse.Namespace) -> tuple[PhotoModel, Photos, list[st
         tried.append(f"{size} pixels: leave-one-out error {error:.1f} %")
         if best is None or error < best[0]:
             best = (error, model, photos)
-    if best is None:
-        raise ValueError("--size names no size: give one or more numbers of pixels.")
+    assert best is not None  # There is one size at least.
     return best[1], best[2], tried
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +31,26 @@ class PhotoModel:
     Attributes:
         lqf: The estimator.
         source: The network, and how it wants its pixels.
-        size: Height and width of the images, S.
-        classes: Names, C.
-        files: The training files, N.
-        labels: Their classes, N.
-        hashes: SHA-256 of each file.
-        pixels: N × S × S × 3.
+        photos: The training images, N.
         spread: Median predictive variance of the training images; see `novelty`.
         history: What was forgotten or added since the fit, in words.
     """
 
     lqf: LQF
     source: Source
-    size: int
-    classes: tuple[str, ...]
-    files: tuple[str, ...]
-    labels: NDArray[np.int64]
-    hashes: tuple[str, ...]
-    pixels: NDArray[np.uint8]
+    photos: Photos
     spread: float
-    history: tuple[str, ...] = field(default=())
+    history: tuple[str, ...] = ()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, C."""
+        return self.photos.classes
+
+    @property
+    def size(self) -> int:
+        """Height and width of the images, S."""
+        return int(self.photos.pixels.shape[1])
 
     def images(self, photos: Photos) -> Tensor:
         """Returns photographs as the network takes them, M × 3 × S × S."""
@@ -69,28 +67,15 @@ class PhotoModel:
     def without(self, places: Sequence[int]) -> PhotoModel:
         """The model at the optimum without some training files."""
         gone = set(places)
-        stay = [i for i in range(len(self.files)) if i not in gone]
-        return replace(
-            self,
-            lqf=self.lqf.forget(list(places)),
-            files=tuple(self.files[i] for i in stay),
-            labels=self.labels[stay],
-            hashes=tuple(self.hashes[i] for i in stay),
-            pixels=self.pixels[stay],
-            history=(*self.history, f"forgot {len(gone)} images"),
-        )
+        photos = self.photos.at([i for i in range(len(self.photos)) if i not in gone])
+        history = (*self.history, f"forgot {len(gone)} images")
+        return replace(self, lqf=self.lqf.forget(list(places)), photos=photos, history=history)
 
     def with_more(self, photos: Photos) -> PhotoModel:
         """The model at the optimum with further photographs, whose labels are its classes'."""
-        return replace(
-            self,
-            lqf=self.lqf.extend(self.images(photos), torch.as_tensor(photos.labels)),
-            files=self.files + photos.files,
-            labels=np.concatenate([self.labels, photos.labels]),
-            hashes=self.hashes + photos.hashes,
-            pixels=np.concatenate([self.pixels, photos.pixels]),
-            history=(*self.history, f"added {len(photos)} images"),
-        )
+        lqf = self.lqf.extend(self.images(photos), torch.as_tensor(photos.labels))
+        history = (*self.history, f"added {len(photos)} images")
+        return replace(self, lqf=lqf, photos=self.photos.and_(photos), history=history)
 
     def save(self, path: Path) -> None:
         """Write one file, which appears whole or not at all."""
@@ -101,9 +86,9 @@ class PhotoModel:
             "std": self.source.std,
             "size": self.size,
             "classes": self.classes,
-            "files": self.files,
-            "labels": self.labels.tolist(),
-            "hashes": self.hashes,
+            "files": self.photos.files,
+            "labels": self.photos.labels.tolist(),
+            "hashes": self.photos.hashes,
             "spread": self.spread,
             "history": self.history,
         }
@@ -115,8 +100,8 @@ class PhotoModel:
                 archive.writestr("photographs.json", json.dumps(about, ensure_ascii=False))
                 archive.write(inner, "model.safetensors")
                 with archive.open("pixels.npy", "w", force_zip64=True) as file:
-                    np.save(file, self.pixels, allow_pickle=False)
-            os.replace(outer, path)
+                    np.save(file, self.photos.pixels, allow_pickle=False)
+            outer.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> PhotoModel:
@@ -138,18 +123,11 @@ class PhotoModel:
                     pixels = np.load(file, allow_pickle=False)
         except (zipfile.BadZipFile, KeyError) as error:
             raise ValueError(f"{path} is no model of lqf fit, or damaged ({error}).") from None
-        return cls(
-            lqf,
-            Source(about["network"], tuple(about["mean"]), tuple(about["std"])),
-            about["size"],
-            tuple(about["classes"]),
-            tuple(about["files"]),
-            np.array(about["labels"], dtype=np.int64),
-            tuple(about["hashes"]),
-            pixels,
-            about["spread"],
-            tuple(about["history"]),
-        )
+        files, hashes, classes = (tuple(about[key]) for key in ("files", "hashes", "classes"))
+        labels, splits = np.array(about["labels"], dtype=np.int64), ("train",) * len(files)
+        photos = Photos(files, pixels, labels, splits, hashes, classes)
+        source = Source(about["network"], tuple(about["mean"]), tuple(about["std"]))
+        return cls(lqf, source, photos, about["spread"], tuple(about["history"]))
 
 
 def fit_photos(
@@ -168,26 +146,10 @@ def fit_photos(
     images, labels = source.images(photos.pixels), torch.as_tensor(photos.labels)
     lqf = LQF(module, len(photos.classes), trained=train, **options).fit(images, labels)
     step = max(1, len(photos) // _REFERENCE)
-    return PhotoModel(
-        lqf,
-        source,
-        int(photos.pixels.shape[1]),
-        photos.classes,
-        photos.files,
-        photos.labels,
-        photos.hashes,
-        photos.pixels,
-        float(np.median(variance(lqf, images[::step]))),
-    )
+    return PhotoModel(lqf, source, photos, float(np.median(variance(lqf, images[::step]))))
 
 
 def variance(lqf: LQF, images: Tensor) -> NDArray[np.float64]:
     """Mean over the outputs of the predictive variance of each image, M."""
     covariance = lqf.predictive_covariance(images)
     return covariance.diagonal(dim1=1, dim2=2).mean(1).cpu().numpy()
-
-
-def file_hash(path: Path) -> str:
-    """Returns the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

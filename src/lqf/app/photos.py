@@ -15,13 +15,10 @@ from PIL import Image
 from tqdm import tqdm
 
 from lqf.data.decode import Undecodable, decode
+from lqf.data.own_folder import RUBBISH, SPLIT_NAMES
 
 log = logging.getLogger(__name__)
 
-#: What the folders of a split may be called.
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-#: Folders that programs leave beside photographs.
-_NOT_OURS = ("@eadir", "__macosx")
 _THUMBNAIL = 96
 
 
@@ -54,12 +51,18 @@ class Photos:
     def at(self, places: Sequence[int] | NDArray[np.int64]) -> Photos:
         """Returns some of them, in the order of their places."""
         rows = [int(place) for place in places]
+        texts = (self.files, self.splits, self.hashes)
+        files, splits, hashes = (tuple(text[i] for i in rows) for text in texts)
+        return Photos(files, self.pixels[rows], self.labels[rows], splits, hashes, self.classes)
+
+    def and_(self, others: Photos) -> Photos:
+        """Returns these and others of the same classes."""
         return Photos(
-            tuple(self.files[i] for i in rows),
-            self.pixels[rows],
-            self.labels[rows],
-            tuple(self.splits[i] for i in rows),
-            tuple(self.hashes[i] for i in rows),
+            self.files + others.files,
+            np.concatenate([self.pixels, others.pixels]),
+            np.concatenate([self.labels, others.labels]),
+            self.splits + others.splits,
+            self.hashes + others.hashes,
             self.classes,
         )
 
@@ -84,8 +87,9 @@ def read_folder(folder: Path, size: int, classes: Sequence[str] | None = None) -
     """
     if not folder.is_dir():
         raise ValueError(f"there is no folder {folder}: give one that holds CLASS/*.jpg.")
-    tops = {one: SPLITS[one.name.lower()] for one in _folders(folder) if one.name.lower() in SPLITS}
-    if not any(split == "train" for split in tops.values()) and classes is None:
+    tops = {one: SPLIT_NAMES.get(one.name.lower(), "") for one in _folders(folder)}
+    tops = {one: split for one, split in tops.items() if split}
+    if "train" not in tops.values() and classes is None:
         tops = {}
     found = [
         (file, place.name, split)
@@ -191,14 +195,12 @@ def _read(
 
 
 def _folders(top: Path) -> list[Path]:
-    return sorted(
-        one
-        for one in top.iterdir()
-        if one.is_dir() and not one.name.startswith(".") and one.name.lower() not in _NOT_OURS
-    )
+    return sorted(one for one in top.iterdir() if one.is_dir() and not _hidden(one.name))
 
 
 def _is_ours(file: Path, top: Path) -> bool:
-    parts = file.relative_to(top).parts
-    hidden = any(part.startswith(".") or part.lower() in _NOT_OURS for part in parts)
-    return file.is_file() and not hidden
+    return file.is_file() and not any(map(_hidden, file.relative_to(top).parts))
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name.lower() in RUBBISH

@@ -77,7 +77,7 @@ def evaluated(model: PhotoModel, photos: Photos) -> dict[str, Any]:
     pairs = sorted(zip(*np.nonzero(table), strict=True), key=lambda ij: -table[ij])
     return {
         "images": number,
-        "seen_in_training": len(set(photos.hashes) & set(model.hashes)),
+        "seen_in_training": len(set(photos.hashes) & set(model.photos.hashes)),
         "error_percent": round(100 * wrong / number, 2),
         "error_interval_percent": f"{100 * low:.1f} … {100 * high:.1f} (95 %)",
         "log_loss": round(float(log_loss(photos.labels, chances, labels=classes)), 4),
@@ -100,5 +100,4 @@ def calibration_error(
     """
     sure, right = chances.max(1), chances.argmax(1) == labels
     place = np.minimum((sure * bins).astype(int), bins - 1)
-    gaps = [(right[place == b].sum() - sure[place == b].sum()) for b in range(bins)]
-    return float(np.abs(gaps).sum() / len(labels))
+    return float(np.abs(np.bincount(place, right - sure)).sum() / len(labels))

@@ -11,33 +11,19 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lqf.data import pins
+from lqf.data.folder import digest_of
 from lqf.data.published import File, Published, Weights
-from lqf.data.verify import WrongFile, digest_of, verify
+from lqf.data.verify import WrongFile, verify
+from lqf.pages import write_text
 
 MANIFEST = "archives.json"
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Obtained:
-    """A verified file.
-
-    Attributes:
-        file: What the catalogue or the lock file says of it.
-        path: Where it is.
-        origin: The address, or ``local``.
-        sha256: Its digest.
-    """
-
-    file: File
-    path: Path
-    origin: str
-    sha256: str
+_Found = tuple[File, dict[str, Any]]
+"""What the catalogue or the lock file says of a verified file, and what the manifest says."""
 
 
 def local_folders(named: Iterable[Path | str] = ()) -> list[Path]:
@@ -82,7 +68,6 @@ def obtain(
     lock: Path,
     attempts: int = 6,
     offline: bool = False,
-    progress: bool = True,
 ) -> Path:
     """Have all archives of a data set, verified.
 
@@ -91,22 +76,22 @@ def obtain(
     """
     folder.mkdir(parents=True, exist_ok=True)
     places = [folder, *local]
-    found = []
+    found: list[_Found] = []
     for part, choices in dataset.parts.items():
         chosen = [
-            tuple(pins.pinned(file, f"{dataset.name}/{file.name}", lock) for file in choice)
+            [pins.pinned(file, f"{dataset.name}/{file.name}", lock) for file in choice]
             for choice in choices
         ]
         files = _on_disk(dataset.name, chosen, places)
-        if files is None:
-            files = _downloaded(dataset, part, chosen, places, folder, attempts, offline, progress)
-        found += files
-    for one in found:
-        if one.file.digest is None:
-            key = f"{dataset.name}/{one.file.name}"
-            size = one.path.stat().st_size
-            pins.pin(key, lock, size=size, sha256=one.sha256, origin=one.origin)
-    return _write(dataset, folder, found)
+        found += files or _downloaded(dataset, part, chosen, places, attempts, offline)
+    for file, entry in found:
+        if file.digest is None:
+            pinned = {key: entry[key] for key in ("bytes", "sha256", "from")}
+            pins.pin(f"{dataset.name}/{file.name}", lock, pinned)
+    manifest = folder / MANIFEST
+    whole = {"name": dataset.name, "files": [entry for _, entry in found]}
+    write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", manifest)
+    return manifest
 
 
 def read_manifest(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
@@ -132,19 +117,17 @@ def read_manifest(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     return files
 
 
-def _on_disk(
-    name: str, choices: Sequence[Sequence[File]], places: Sequence[Path]
-) -> list[Obtained] | None:
+def _on_disk(name: str, choices: Sequence[Sequence[File]], places: Sequence[Path]) -> list[_Found]:
     """Returns the first choice of which every file is on disk."""
     for choice in choices:
         files = [one for file in choice if (one := _local(name, file, places)) is not None]
         if len(files) == len(choice):
             return files
-    return None
+    return []
 
 
 # Return the copy that is on disk, if there is one.
-def _local(name: str, file: File, places: Sequence[Path]) -> Obtained | None:
+def _local(name: str, file: File, places: Sequence[Path]) -> _Found | None:
     for path in candidates(name, file, places):
         try:
             verify(path, file, str(path))
@@ -154,8 +137,21 @@ def _local(name: str, file: File, places: Sequence[Path]) -> Obtained | None:
             # Several data sets call a file images.tgz; in a common folder this may be another's.
             _LOG.warning("%s It is not used.", error)
             continue
-        return Obtained(file, path, "local", file.sha256 or digest_of(path))
+        return _found(file, path, "local", places[0])
     return None
+
+
+def _found(file: File, path: Path, origin: str, folder: Path) -> _Found:
+    entry = {
+        "name": file.name,
+        "path": path.name if path.parent == folder else str(path.resolve()),
+        "bytes": path.stat().st_size,
+        "sha256": file.sha256 or digest_of(path),
+        "from": origin,
+        "unpacked": file.unpacked,
+        "move": dict(file.move),
+    }
+    return file, entry
 
 
 def _downloaded(
@@ -163,22 +159,19 @@ def _downloaded(
     part: str,
     choices: Sequence[Sequence[File]],
     places: Sequence[Path],
-    folder: Path,
     attempts: int,
     offline: bool,
-    progress: bool,
-) -> list[Obtained]:
+) -> list[_Found]:
     from lqf.data.transfer import NotObtained, download
 
-    reasons = ["downloads are switched off"] if offline else []
-
-    def fetched(file: File) -> Obtained:
-        path, url = download(file, folder, attempts=attempts, progress=progress)
-        return Obtained(file, path, url, file.sha256 or digest_of(path))
-
+    folder, reasons = places[0], ["downloads are switched off"] if offline else []
     for choice in choices if not offline else ():
         try:
-            return [_local(dataset.name, file, places) or fetched(file) for file in choice]
+            return [
+                _local(dataset.name, file, places)
+                or _found(file, *download(file, folder, attempts), folder)
+                for file in choice
+            ]
         except NotObtained as error:
             reasons.append(str(error))
     wanted = " or ".join(
@@ -193,26 +186,3 @@ def _downloaded(
 
 def _hint(file: File) -> str:
     return f" ({file.digest[0]} {file.digest[1]})" if file.digest else ""
-
-
-def _write(dataset: Published | Weights, folder: Path, found: Sequence[Obtained]) -> Path:
-    manifest = folder / MANIFEST
-    entries = [
-        {
-            "name": one.file.name,
-            "path": os.path.relpath(one.path, folder)
-            if one.path.parent == folder
-            else str(one.path.resolve()),
-            "bytes": one.path.stat().st_size,
-            "sha256": one.sha256,
-            "from": one.origin,
-            "unpacked": one.file.unpacked,
-            "move": dict(one.file.move),
-        }
-        for one in found
-    ]
-    partial = manifest.with_name(f".{MANIFEST}.{os.getpid()}")
-    text = json.dumps({"name": dataset.name, "files": entries}, indent=2, ensure_ascii=False)
-    partial.write_text(text + "\n", "utf-8")
-    partial.replace(manifest)
-    return manifest

@@ -7,36 +7,26 @@ so it depends neither on the images before it nor on the process that draws it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from lqf.data.catalogue import SPLITS, DatasetSpec, Split
-from lqf.data.digits import read_digits
 from lqf.data.glyphs import render_glyph
+from lqf.data.listing import Entry
 from lqf.data.recipes import RECIPES
 from lqf.data.textures import render_texture
 
+Made = tuple[Entry, NDArray[np.uint8]]
+"""What is known of an image, where it comes from in place of a path, and the image, H × W × 3."""
 
-@dataclass(frozen=True)
-class Sample:
-    """One image with everything that is known about it.
-
-    Attributes:
-        image: H × W × 3.
-        label: Index into the classes of the data set.
-        split: The split it belongs to.
-        source: Where the image comes from.
-    """
-
-    image: NDArray[np.uint8]
-    label: int
-    split: Split
-    source: str
+# The digits hold counts of ink, 0 to 16.
+_FULL_INK = 16.0
 
 
-def build(spec: DatasetSpec, size: int) -> Iterator[Sample]:
+def build(spec: DatasetSpec, size: int) -> Iterator[Made]:
     """Make a data set, one image at a time.
 
     Args:
@@ -60,14 +50,14 @@ def count(spec: DatasetSpec) -> int | None:
     return len(spec.classes) * sum(known) if len(known) == len(numbers) else None
 
 
-def _render(spec: DatasetSpec, size: int) -> Iterator[Sample]:
+def _render(spec: DatasetSpec, size: int) -> Iterator[Made]:
     index = 0
     for split in SPLITS:
         for _ in range(spec.per_class[split] or 0):
             for label, name in enumerate(spec.classes):
                 rng = np.random.default_rng(np.random.SeedSequence([spec.seed, index]))
                 image, source = _draw(spec.name, name, size, rng)
-                yield Sample(image, label, split, source)
+                yield Entry(source, label, split), image
                 index += 1
 
 
@@ -83,7 +73,23 @@ def _draw(
     return image, f"glyph U+{ord(text):04X} {font}"
 
 
-def _read(spec: DatasetSpec, size: int) -> Iterator[Sample]:
+def read_digits(size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Read the handwritten digits that scikit-learn ships, enlarged.
+
+    Args:
+        size: Height and width of an image, H = W.
+
+    Returns:
+        The images, 1797 × H × W × 3 (grey, light ink on black), and their labels, 1797.
+    """
+    bunch = load_digits()
+    small = np.rint(255.0 * bunch.images / _FULL_INK).astype(np.uint8)
+    large = [Image.fromarray(one).resize((size, size), Image.Resampling.BICUBIC) for one in small]
+    images = np.stack([np.asarray(one.convert("RGB")) for one in large])
+    return images, bunch.target.astype(np.int64)
+
+
+def _read(spec: DatasetSpec, size: int) -> Iterator[Made]:
     images, labels = read_digits(size)
     order = np.random.default_rng(spec.seed).permutation(len(labels))
     by_class = [order[labels[order] == label] for label in range(len(spec.classes))]
@@ -92,7 +98,7 @@ def _read(spec: DatasetSpec, size: int) -> Iterator[Sample]:
         turns = [(turn, label) for label, rows in enumerate(groups) for turn in range(len(rows))]
         for turn, label in sorted(turns):
             row = int(groups[label][turn])
-            yield Sample(images[row], label, split, f"sklearn.datasets.load_digits {row}")
+            yield Entry(f"sklearn.datasets.load_digits {row}", label, split), images[row]
 
 
 def _cut(spec: DatasetSpec, by_class: list[NDArray[np.int64]]) -> list[list[NDArray[np.int64]]]:

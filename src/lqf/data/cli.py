@@ -55,25 +55,21 @@ def _prepare(options: argparse.Namespace) -> None:
     _stop_cleanly()
     settings = options.settings
     size = settings["image_size"]
+    from lqf.data import catalogue, prepare
+
     if (own := settings.get("own")) is not None:
         from lqf.data.own import OwnData
-        from lqf.data.prepare_own import prepare_own
 
-        prepare_own(options.name, OwnData.read(own), options.output, size, workers=options.workers)
-        return
-    from lqf.data import catalogue
+        data = OwnData.read(own)
+        prepare.prepare_own(options.name, data, options.output, size, options.workers)
+    elif options.name in catalogue.DEMO:
+        prepare.prepare(options.name, options.output, size)
+    else:
+        from lqf.data.published_reader import read
 
-    if options.name in catalogue.DEMO:
-        from lqf.data.prepare import prepare
-
-        prepare(options.name, options.output, size)
-        return
-    from lqf.data.prepare_published import prepare_published
-    from lqf.data.published_reader import read
-
-    dataset = read(options.catalogue).get(options.name)
-    archives = options.archives or Path("archives", options.name)
-    prepare_published(dataset, archives, options.output, size, workers=options.workers)
+        dataset = read(options.catalogue).get(options.name)
+        archives = options.archives or Path("archives", options.name)
+        prepare.prepare_published(dataset, archives, options.output, size, options.workers)
 
 
 def _download(options: argparse.Namespace) -> None:

@@ -11,41 +11,50 @@ from PIL import Image, ImageDraw
 from lqf.data.fonts import load_font
 
 _ROWS = 14  # classes below one another before the next column of classes begins
-_LARGEST = 10  # images of a class
-_GAP = 4
+_LARGEST, _TOTAL = 10, 240  # images of a class, and about of all
+_SIDE, _GAP = 48, 4
+_NAME = 32  # letters of a class
 
 
 def contact_sheet(
-    title: str, images: Sequence[NDArray[np.uint8]], classes: Sequence[str]
+    title: str,
+    images: NDArray[np.uint8],
+    groups: Sequence[Sequence[int]],
+    classes: Sequence[str],
 ) -> Image.Image:
     """Draw the sheet.
 
     Args:
         title: Line at the top.
-        images: For each class its images, n × H × W × 3; the first ten are shown.
+        images: N × H × W × 3, H = W.
+        groups: For each class the rows of its images; the first ones are shown.
         classes: Names of the classes.
     """
-    title, classes = _on_one_line(title), [_on_one_line(name) for name in classes]
-    zoom = max(1, 48 // images[0].shape[1])
-    cell = zoom * images[0].shape[1] + _GAP
-    shown = min(_LARGEST, max(len(group) for group in images))
+    zoom = max(1, _SIDE // images.shape[1])
+    side = min(_SIDE, zoom * images.shape[1])
+    cell = side + _GAP
+    shown = max(1, min(_LARGEST, _TOTAL // len(classes), max(map(len, groups))))
     rows = min(_ROWS, len(classes))
     columns = -(-len(classes) // rows)
+    names = [
+        _on_one_line(name if len(name) <= _NAME else f"{name[: _NAME - 1]}…") for name in classes
+    ]
     name_font = load_font("DejaVuSans", 12)
-    indent = int(max(name_font.getlength(name) for name in classes)) + 2 * _GAP
+    indent = int(max(name_font.getlength(name) for name in names)) + 2 * _GAP
     width = indent + shown * cell + 4 * _GAP
     top = 40
     sheet = Image.new("RGB", (columns * width, top + rows * cell + _GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    draw.text((2 * _GAP, 10), title, font=load_font("DejaVuSans-Bold", 16), fill="black")
-    for label, (name, group) in enumerate(zip(classes, images, strict=True)):
+    bold = load_font("DejaVuSans-Bold", 16)
+    draw.text((2 * _GAP, 10), _on_one_line(title), font=bold, fill="black")
+    resampling = Image.Resampling.NEAREST if zoom > 1 else Image.Resampling.BICUBIC
+    for label, (name, group) in enumerate(zip(names, groups, strict=True)):
         column, row = divmod(label, rows)
         x, y = column * width + 2 * _GAP, top + row * cell
         anchor = (x, y + cell // 2)
         draw.text(anchor, name, font=name_font, fill="black", anchor="lm")
-        for place, image in enumerate(group[:shown]):
-            side = zoom * image.shape[0]
-            tile = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
+        for place, number in enumerate(group[:shown]):
+            tile = Image.fromarray(np.asarray(images[number])).resize((side, side), resampling)
             sheet.paste(tile, (x + indent + place * cell, y))
     return sheet
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from lqf.data.kinds import START, kind_of
 
@@ -17,15 +18,6 @@ _SPARE = 2
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 # Pillow hands these to another program, or opens what they carry as if it were a file of its own.
 _REFUSED = {"EPS", "IPTC"}
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Undecodable(ValueError):
@@ -95,20 +87,13 @@ def _decode(data: bytes, size: int, cut_bottom: int) -> NDArray[np.uint8]:
             if left < 1:
                 raise Undecodable(f"it has {height} rows, of which {cut_bottom} are to be cut off")
             image = image.crop((0, 0, image.width, left))
-        image = _plain(_upright(image))
-        side = min(image.size)
-        x, y = (image.width - side) / 2, (image.height - side) / 2
-        box = (x, y, x + side, y + side)
-        square = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+        # Damaged metadata says nothing about the pixels, and need not be written again.
+        with contextlib.suppress(Exception):
+            image.getexif()
+            image.info.pop("exif", None)
+            image = ImageOps.exif_transpose(image)
+        square = ImageOps.fit(_plain(image), (size, size), Image.Resampling.BILINEAR)
     return np.asarray(square.convert("RGB"))
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        turn = _TURNS.get(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # noqa: BLE001  (damaged metadata says nothing about the pixels)
-        return image
-    return image if turn is None else image.transpose(turn)
 
 
 def _plain(image: Image.Image) -> Image.Image:

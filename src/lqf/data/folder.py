@@ -76,12 +76,17 @@ def write_index(folder: Path, rows: Iterable[tuple[str, int, str, str, str]]) ->
     (folder / "index.csv").write_bytes(lines.getvalue().encode())
 
 
+def digest_of(path: Path, algorithm: str = "sha256") -> str:
+    """Hash a file without holding it in memory."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(
+            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+        ).hexdigest()
+
+
 def write_description(folder: Path, description: Mapping[str, Any]) -> None:
     """Write dataset.json, with the digests of the array and of the index added."""
-    digests = {}
-    for name in FILES[:2]:
-        with (folder / name).open("rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    digests = {name: digest_of(folder / name) for name in FILES[:2]}
     text = json.dumps({**description, "sha256": digests}, indent=2, ensure_ascii=False)
     (folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
 

@@ -7,9 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from lqf.data.catalogue import SPLITS, Split
-from lqf.data.published import Published, SplitRule
+
+if TYPE_CHECKING:
+    from lqf.data.published import Published, SplitRule
 
 
 class WrongListing(ValueError):
@@ -21,7 +24,7 @@ class Entry:
     """One image.
 
     Attributes:
-        path: Where it is, relative to the folder of unpacked archives, with ``/``.
+        path: Where it is, relative to the folder of images, with ``/``; or where it comes from.
         label: Index into the classes.
         split: The split it belongs to, or None before it is drawn.
     """
@@ -101,7 +104,7 @@ def assign(listing: Listing, dataset: Published) -> Listing:
     check_numbers(listing, dataset)
     if dataset.validation is not None:
         listing = draw(listing, dataset.validation, "train", "val")
-    return check_filled(listing, dataset.name)
+    return checked(listing, dataset.name)
 
 
 def check_numbers(listing: Listing, dataset: Published) -> None:
@@ -142,24 +145,32 @@ def check_numbers(listing: Listing, dataset: Published) -> None:
         compare(listing.found, dataset.found - gap, dataset.found, whose)
 
 
-def check_filled(listing: Listing, name: str) -> Listing:
+def check_filled(classes: Sequence[str], entries: Iterable[Entry], name: str) -> None:
     """Refuse a data set with a class that has no image in a split.
 
     Raises:
-        WrongListing: If a class is empty somewhere, or a file appears twice.
+        WrongListing: If a class is empty somewhere.
     """
-    counts = Counter((entry.split, entry.label) for entry in listing.entries)
+    counts = Counter((entry.split, entry.label) for entry in entries)
     for split in SPLITS:
-        for label, class_name in enumerate(listing.classes):
+        for label, class_name in enumerate(classes):
             if not counts[split, label]:
                 raise WrongListing(
                     f"class {class_name!r} of data set {name!r} has no image in split {split!r}: "
                     "every class needs at least one in each."
                 )
-    paths = Counter(entry.path for entry in listing.entries)
-    if len(paths) != len(listing.entries):
-        twice = min(path for path, number in paths.items() if number > 1)
-        raise WrongListing(f"data set {name!r} lists {twice!r} more than once.")
+
+
+def checked(listing: Listing, name: str) -> Listing:
+    """Refuse images with an empty class, or a file that is listed twice.
+
+    Raises:
+        WrongListing: If a class is empty somewhere, or a file appears twice.
+    """
+    check_filled(listing.classes, listing.entries, name)
+    path, number = Counter(entry.path for entry in listing.entries).most_common(1)[0]
+    if number > 1:
+        raise WrongListing(f"data set {name!r} lists {path!r} more than once.")
     return listing
 
 

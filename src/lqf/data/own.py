@@ -18,7 +18,7 @@ from pydantic.dataclasses import dataclass
 from lqf import documents
 from lqf.data.catalogue import SPLITS, Split
 from lqf.data.kinds import kind_of_file
-from lqf.data.listing import Entry, Listing, WrongListing, check_filled, draw
+from lqf.data.listing import Entry, Listing, WrongListing, checked, draw
 from lqf.data.own_folder import list_folder
 from lqf.data.published import CHECKED, Group, SplitRule
 
@@ -97,7 +97,7 @@ def list_own(name: str, own: OwnData) -> tuple[Listing, Path]:
         if split not in splits:
             rule = SplitRule("fraction", test=fraction, seed=own.seed, group=own.group)
             listing = draw(listing, rule, "train", cast(Split, split))
-    return check_filled(listing, name), root
+    return checked(listing, name), root
 
 
 def problems(listing: Listing, root: Path) -> Iterator[str]:

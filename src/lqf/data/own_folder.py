@@ -10,14 +10,15 @@ from lqf.data.catalogue import SPLITS, Split
 from lqf.data.kinds import kind_of_file, named_like_an_image
 from lqf.data.listing import Entry, Listing, WrongListing
 
-_SPLIT_NAMES: dict[str, Split] = {
+#: What the folder of a split may be called, in small letters.
+SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
-# What notebooks, photo servers, archives of macOS and recycle bins leave beside images.
-_RUBBISH = {"@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "lost+found"}
-_RUBBISH |= {"__macosx", "thumbs.db", "desktop.ini"}
+#: What notebooks, photo servers, archives of macOS and recycle bins leave beside images.
+RUBBISH = {"@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "lost+found"}
+RUBBISH |= {"__macosx", "thumbs.db", "desktop.ini"}
 
 
 def list_folder(name: str, root: Path) -> Listing:
@@ -66,7 +67,7 @@ def list_folder(name: str, root: Path) -> Listing:
 def _splits(name: str, walk: _Walk) -> dict[Split, os.DirEntry[str]]:
     found: dict[Split, os.DirEntry[str]] = {}
     for one in walk.visible(walk.root) if walk.root.is_dir() else ():
-        split = _SPLIT_NAMES.get(one.name.lower()) if one.is_dir() else None
+        split = SPLIT_NAMES.get(one.name.lower()) if one.is_dir() else None
         if split is None:
             if one.is_dir() or named_like_an_image(one.name):
                 walk.leave(one, "beside the folders train, val and test")
@@ -107,7 +108,7 @@ class _Walk:
                 f"the folder {folder} cannot be read ({error.strerror}): see that this user may read it."
             ) from None
         for one in entries:
-            if one.name.startswith(".") or one.name.lower() in _RUBBISH:
+            if one.name.startswith(".") or one.name.lower() in RUBBISH:
                 self.leave(one, "hidden files and folders")
                 continue
             try:

@@ -10,7 +10,6 @@ import hashlib
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -29,19 +28,6 @@ class UndecodableFile(ValueError):
     """A listed file cannot be decoded; the message names it."""
 
 
-@dataclass(frozen=True)
-class Packed:
-    """What is known of the files after decoding.
-
-    Attributes:
-        digests: sha256 of every file, N.
-        truncated: Paths of the files that end early.
-    """
-
-    digests: list[str]
-    truncated: list[str]
-
-
 def pack(
     root: Path,
     paths: Sequence[str],
@@ -51,8 +37,7 @@ def pack(
     cut_bottom: int = 0,
     workers: int | None = None,
     name: str = "",
-    progress: bool = True,
-) -> Packed:
+) -> tuple[list[str], list[str]]:
     """Write the array.
 
     Args:
@@ -63,7 +48,9 @@ def pack(
         cut_bottom: Rows to cut off the bottom of every stored image.
         workers: Processes; None takes every core that this process may use.
         name: What the progress bar calls it.
-        progress: Show a bar.
+
+    Returns:
+        sha256 of every file, N, and the paths of those that end early.
 
     Raises:
         UndecodableFile: If a file cannot be read or decoded.
@@ -73,15 +60,15 @@ def pack(
     decoded = partial(_decode_batch, root, target, array.offset, size, cut_bottom)
     del array
     batches = [(row, list(paths[row : row + _BATCH])) for row in range(0, len(paths), _BATCH)]
-    packed = Packed([], [])
-    with tqdm(total=len(paths), desc=name, unit="image", disable=not progress) as bar:
+    digests, early = [], []
+    with tqdm(total=len(paths), desc=name, unit="image") as bar:
         for (_, batch), results in zip(batches, _results(decoded, batches, workers), strict=True):
             for path, (digest, truncated) in zip(batch, results, strict=True):
-                packed.digests.append(digest)
+                digests.append(digest)
                 if truncated:
-                    packed.truncated.append(path)
+                    early.append(path)
             bar.update(len(batch))
-    return packed
+    return digests, early
 
 
 _Batch = tuple[int, list[str]]

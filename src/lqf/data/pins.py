@@ -9,12 +9,12 @@ import dataclasses
 import fcntl
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lqf.data.published import CatalogueError, File
+from lqf.pages import write_text
 
 
 def lock_file(catalogue: Path) -> Path:
@@ -33,15 +33,16 @@ def pinned(file: File, key: str, path: Path) -> File:
     return dataclasses.replace(file, bytes=entry["bytes"], sha256=entry["sha256"])
 
 
-def pin(key: str, path: Path, *, size: int, sha256: str, origin: str) -> None:
-    """Note the digest of a file."""
+def pin(key: str, path: Path, entry: Mapping[str, Any]) -> None:
+    """Note bytes, sha256 and origin of a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _exclusive(path.parent):
-        entries = _read(path)
-        entries[key] = {"bytes": size, "sha256": sha256, "from": origin}
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", "utf-8")
-        partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        entries = {**_read(path), key: dict(entry)}
+        write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", path)
+    finally:
+        os.close(folder)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -49,15 +50,5 @@ def _read(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text("utf-8")))
     except FileNotFoundError:
         return {}
-    except (json.JSONDecodeError, ValueError) as error:
+    except ValueError as error:
         raise CatalogueError(f"{path} is not a lock file: {error}; restore or remove it.") from None
-
-
-@contextmanager
-def _exclusive(folder: Path) -> Iterator[None]:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

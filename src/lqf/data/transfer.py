@@ -42,16 +42,13 @@ class _Broken(requests.RequestException):
     """An attempt failed in a way that another one may not."""
 
 
-def download(
-    file: File, folder: Path, *, attempts: int = 6, progress: bool = True
-) -> tuple[Path, str]:
+def download(file: File, folder: Path, attempts: int = 6) -> tuple[Path, str]:
     """Download and verify a file.
 
     Args:
         file: The file; its addresses are tried in their order.
         folder: Where it gets its name.
         attempts: Attempts at each address; the pauses between them grow by a second each.
-        progress: Show a bar.
 
     Returns:
         The file, and the address that gave it.
@@ -60,7 +57,7 @@ def download(
         NotObtained: If no address gave it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    arriving = _Arriving(file, folder / f"{file.name}.part", progress)
+    arriving = _Arriving(file, folder / f"{file.name}.part")
     reasons = []
     for url in file.urls:
         for attempt in range(1, max(1, attempts) + 1):
@@ -84,8 +81,8 @@ def download(
 class _Arriving:
     """A file of which a part may be there from an earlier attempt or an earlier run."""
 
-    def __init__(self, file: File, part: Path, progress: bool) -> None:
-        self.file, self.part, self.progress = file, part, progress
+    def __init__(self, file: File, part: Path) -> None:
+        self.file, self.part = file, part
         self._tag: str | None = None
         self._total: int | None = None
         if file.digest is None:
@@ -170,7 +167,6 @@ class _Arriving:
             desc=self.file.name,
             unit="B",
             unit_scale=True,
-            disable=not self.progress,
         )
 
 

@@ -7,7 +7,9 @@ A backslash separates folders, as in archives that were made on Windows.
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
 import lzma
 import os
 import re
@@ -17,11 +19,10 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from lqf.data.verify import kind_of
 
@@ -31,6 +32,13 @@ RUBBISH = ("__MACOSX/**", "**/.DS_Store", "**/._*", "**/Thumbs.db")
 _CHUNK = 1 << 20
 _BUFFER = 1 << 16
 _LINK = 0o120000
+# How compressed archives begin. tarfile's own streams do not check the sum of gzip.
+_OPENERS: dict[bytes, Callable[..., Any]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+    b"\x5d\0\0\x80": lzma.open,
+}
 # So many files are allowed whatever their size, and one more for each so many bytes of the limit.
 _FREE, _LEAST = 10_000, 512
 _ENCRYPTED = 0x1
@@ -47,12 +55,8 @@ class UnsafeArchive(ValueError):
     """An archive that would write outside its folder or past its size; nothing of it is used."""
 
 
-@dataclass(frozen=True)
-class _Member:
-    name: str
-    link: str | None
-    special: bool
-    content: IO[bytes] | None
+# Name, target of a link, whether it is a device, content of a plain file.
+_Member = tuple[str, str | None, bool, IO[bytes] | None]
 
 
 def unpack(
@@ -92,28 +96,22 @@ def unpack(
     kind = kind_of(archive)
     if kind is None:
         raise UnsafeArchive(f"{archive} is neither a tar nor a zip archive: download it again.")
-    wanted, skipped = _Patterns(take), _Patterns([*junk, *RUBBISH])
-    folders: set[str] = set()
+    wanted, rubbish = ({one: _compile(one) for one in them} for them in (take, [*junk, *RUBBISH]))
     counted: Counter[str] = Counter()
     written = number = 0
     with _damage_told(archive):
         for member in _tar(archive) if kind == "tar" else _zip(archive):
-            name = _safe_name(member, archive, dict(move or {}))
-            if (pattern := skipped.find(name)) is not None:
-                counted[pattern] += 1
-            elif wanted.find(name) is not None:
-                if member.content is None:
+            name, content = _safe_name(member, archive, move or {}), member[-1]
+            skipped = next((one for one, found in rubbish.items() if found.fullmatch(name)), None)
+            if skipped is not None:
+                counted[skipped] += 1
+            elif any(one.fullmatch(name) for one in wanted.values()):
+                if content is None:
                     raise UnsafeArchive(
-                        f"{archive} has {member.name!r}, which is a link or a device where a file is "
+                        f"{archive} has {member[0]!r}, which is a link or a device where a file is "
                         "expected: it is not unpacked."
                     )
-                parent = name.rpartition("/")[0]
-                if parent not in folders:
-                    (folder / parent).mkdir(parents=True, exist_ok=True)
-                    folders.add(parent)
-                target = os.path.join(folder, name)
-                size = _copy(member.content, target, limit - written, archive, limit)
-                written += size
+                written += _copy(content, folder / name, limit - written, archive, limit)
                 number += 1
                 if number > _FREE + limit // _LEAST:
                     raise UnsafeArchive(
@@ -137,89 +135,63 @@ def _damage_told(archive: Path) -> Iterator[None]:
         raise UnsafeArchive(f"{archive} is damaged ({error}): download it again.") from None
 
 
-class _Patterns:
-    """Patterns, compiled once."""
-
-    def __init__(self, patterns: Iterable[str]) -> None:
-        self._compiled = [(one, _compile(one)) for one in patterns]
-
-    def find(self, path: str) -> str | None:
-        """The first pattern that describes a path."""
-        return next((name for name, one in self._compiled if one.fullmatch(path)), None)
-
-
 def _compile(pattern: str) -> re.Pattern[str]:
-    text = ""
-    parts = pattern.split("/")
-    for position, part in enumerate(parts):
-        last = position == len(parts) - 1
-        if part == "**":
-            text += ".*" if last else "(?:[^/]+/)*"
-        else:
-            escaped = re.escape(part).replace(r"\*", "[^/]*").replace(r"\?", "[^/]")
-            text += escaped + ("" if last else "/")
-    return re.compile(text, re.DOTALL)
+    meaning = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    return re.compile("".join(meaning.get(one, re.escape(one)) for one in parts), re.DOTALL)
 
 
-# Return the name under which a member is written.
 def _safe_name(member: _Member, archive: Path, move: Mapping[str, str]) -> str:
-    path = PurePosixPath(member.name.replace("\\", "/"))
+    # Returns the name under which a member is written.
+    name, link, special, _ = member
+    path = PurePosixPath(name.replace("\\", "/"))
     outside = path.is_absolute() or ".." in path.parts
-    if outside or re.match(r"[A-Za-z]:", member.name) or "\0" in member.name:
+    if outside or re.match(r"[A-Za-z]:", name) or "\0" in name:
         raise UnsafeArchive(
-            f"{archive} has {member.name!r}, a name that leads out of its folder: it is not unpacked."
+            f"{archive} has {name!r}, a name that leads out of its folder: it is not unpacked."
         )
-    if member.special:
-        raise UnsafeArchive(f"{archive} has the device {member.name!r}: it is not unpacked.")
-    if member.link is not None and _leaves(path.parent, member.link):
+    if special:
+        raise UnsafeArchive(f"{archive} has the device {name!r}: it is not unpacked.")
+    if link is not None and os.path.normpath(path.parent / link).startswith(("/", "..")):
         raise UnsafeArchive(
-            f"{archive} has {member.name!r}, a link to {member.link!r} outside its folder: it is not "
-            "unpacked."
+            f"{archive} has {name!r}, a link to {link!r} outside its folder: it is not unpacked."
         )
     for old, new in move.items():
-        start = PurePosixPath(old)
-        if path.is_relative_to(start):
-            path = PurePosixPath(new) / path.relative_to(start)
-            break
+        if path.is_relative_to(old):
+            return str(PurePosixPath(new) / path.relative_to(old))
     return str(path)
 
 
-def _leaves(folder: PurePosixPath, link: str) -> bool:
-    depth = len(folder.parts)
-    if PurePosixPath(link).is_absolute():
-        return True
-    for part in PurePosixPath(link).parts:
-        depth += -1 if part == ".." else 1
-        if depth < 0:
-            return True
-    return False
-
-
 def _tar(archive: Path) -> Iterator[_Member]:
+    with archive.open("rb") as file:
+        start = file.read(len(max(_OPENERS, key=len)))
+    opener = next((one for magic, one in _OPENERS.items() if start.startswith(magic)), open)
     # A stream keeps no list of its members; its buffer is copied at each read, so it is small.
-    with tarfile.open(archive, "r|*", bufsize=_BUFFER) as tar:
+    with opener(archive, "rb") as stream, tarfile.open(None, "r|", stream, _BUFFER) as tar:
         for one in tar:
             if one.isdir():
-                _refuse_folder(one.name, archive)
+                _safe_name((one.name, None, False, None), archive, {})
                 continue
             link = one.linkname if one.issym() or one.islnk() else None
             if one.islnk() and not one.linkname.startswith("/"):
                 # Hard links are named from the top of the archive, symbolic ones from their folder.
                 link = "../" * len(PurePosixPath(one.name).parent.parts) + one.linkname
-            content = tar.extractfile(one) if one.isreg() else None
-            yield _Member(one.name, link, one.isdev(), content)
+            yield one.name, link, one.isdev(), tar.extractfile(one) if one.isreg() else None
+        # The sums of the compressed content stand behind what a tar takes for its end.
+        while stream.read(_CHUNK):
+            pass
 
 
 def _zip(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as bundle:
         for one in bundle.infolist():
             if one.is_dir():
-                _refuse_folder(one.filename, archive)
+                _safe_name((one.filename, None, False, None), archive, {})
                 continue
             if (one.external_attr >> 16) & 0o170000 == _LINK:
                 with bundle.open(one) as content:
                     link = content.read(4096).decode("utf-8", "replace")
-                yield _Member(one.filename, link, False, None)
+                yield one.filename, link, False, None
                 continue
             if one.flag_bits & _ENCRYPTED:
                 raise UnsafeArchive(
@@ -235,19 +207,15 @@ def _zip(archive: Path) -> Iterator[_Member]:
                     "again as an ordinary zip."
                 ) from None
             with content:
-                yield _Member(one.filename, None, False, content)
+                yield one.filename, None, False, content
 
 
-def _refuse_folder(name: str, archive: Path) -> None:
-    _safe_name(_Member(name, None, False, None), archive, {})
-
-
-def _copy(content: IO[bytes], target: str, left: int, archive: Path, limit: int) -> int:
+def _copy(content: IO[bytes], target: Path, left: int, archive: Path, limit: int) -> int:
     size = 0
-    if os.path.lexists(target):
-        # An archive may hold a name twice: the later one counts, as in tar itself.
-        os.unlink(target)
-    with open(target, "xb", buffering=0) as out:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # An archive may hold a name twice: the later one counts, as in tar itself.
+    target.unlink(missing_ok=True)
+    with target.open("xb", buffering=0) as out:
         while chunk := content.read(_CHUNK):
             size += len(chunk)
             if size > left:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import lzma
 import tarfile
 import zipfile
@@ -10,19 +9,12 @@ import zlib
 from pathlib import Path
 from typing import Literal
 
+from lqf.data.folder import digest_of
 from lqf.data.published import File
 
 
 class WrongFile(ValueError):
     """A file is there but is not the one that is meant; the message shows what differs."""
-
-
-def digest_of(path: Path, algorithm: str = "sha256") -> str:
-    """Hash a file without holding it in memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(
-            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
-        ).hexdigest()
 
 
 def verify(path: Path, file: File, origin: str) -> None:

@@ -73,9 +73,9 @@ def test_forget_leaves_a_receipt_and_agrees_with_fitting_anew(run, fitted, tmp_p
     receipt = json.loads(Path(said["receipt"]).read_text("utf-8"))
     assert [one["file"] for one in receipt["forgotten"]] == ["green/1.png", "green/3.png"]
     gone = {one["sha256"] for one in receipt["forgotten"]}
-    assert gone <= set(before.hashes)
-    assert not gone & set(after.hashes)
-    assert len(after.files) == len(after.pixels) == 16
+    assert gone <= set(before.photos.hashes)
+    assert not gone & set(after.photos.hashes)
+    assert len(after.photos) == len(after.photos.pixels) == 16
     digest = hashlib.sha256((tmp_path / "w.lqf").read_bytes()).hexdigest()
     assert receipt["model_after"]["sha256"] == digest
     assert receipt["residual"]["met"]
@@ -125,7 +125,9 @@ def test_audit_fits_again_with_labels_put_right(run, photos, network, tmp_path) 
     assert said["corrected"] == ['green/0.png: green -> blue "sea"', "green/1.png: left out"]
     assert said["training_images"] == 17
     model = PhotoModel.load(tmp_path / "out" / "model.lqf")
-    assert model.classes[model.labels[model.files.index("green/0.png")]] == 'blue "sea"'
+    assert (
+        model.classes[model.photos.labels[model.photos.files.index("green/0.png")]] == 'blue "sea"'
+    )
 
 
 @pytest.mark.parametrize(

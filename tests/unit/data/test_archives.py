@@ -43,7 +43,7 @@ def _dataset(*choices):
 
 def _obtain(dataset, tmp_path, **options):
     lock = tmp_path / "datasets.lock.json"
-    return obtain(dataset, tmp_path / "mine", lock=lock, attempts=1, progress=False, **options)
+    return obtain(dataset, tmp_path / "mine", lock=lock, attempts=1, **options)
 
 
 def test_the_manifest_comes_last_and_names_every_file(server, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from lqf.data.own import OwnData, list_own
 from lqf.data.packed import PackedDataset
-from lqf.data.prepare_own import prepare_own
+from lqf.data.prepare import prepare_own
 
 PIECES = (
     *(
@@ -96,9 +96,7 @@ def photographs(tmp_path_factory):
 
 def test_they_survive_preparing(photographs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    prepare_own(
-        "mine", OwnData(folder=photographs), tmp_path / "data", 16, workers=1, progress=False
-    )
+    prepare_own("mine", OwnData(folder=photographs), tmp_path / "data", 16, workers=1)
 
     data = PackedDataset.load(tmp_path / "data")
 

@@ -9,7 +9,7 @@ from PIL import Image
 from lqf.data.decode import decode
 from lqf.data.listing import Entry, Listing
 from lqf.data.pack import UndecodableFile, pack
-from lqf.data.prepare_listing import write_listing
+from lqf.data.prepare import write_listing
 
 
 @pytest.fixture
@@ -24,18 +24,18 @@ def images(tmp_path):
 
 
 def _pack(root, paths, target, **options):
-    return pack(root, paths, target, 16, progress=False, **options)
+    return pack(root, paths, target, 16, **options)
 
 
 def test_rows_are_the_images_in_their_order(images, tmp_path):
     paths = [f"{n:03d}.png" for n in range(99, -1, -1)]
-    packed = _pack(images, paths, tmp_path / "a.npy", workers=1)
+    digests, _ = _pack(images, paths, tmp_path / "a.npy", workers=1)
     array = np.load(tmp_path / "a.npy")
     assert array.shape == (100, 16, 16, 3)
     for row, path in enumerate(paths):
         data = (images / path).read_bytes()
         assert np.array_equal(array[row], decode(data, 16).pixels)
-        assert packed.digests[row] == hashlib.sha256(data).hexdigest()
+        assert digests[row] == hashlib.sha256(data).hexdigest()
 
 
 def test_the_number_of_workers_changes_nothing(images, tmp_path):
@@ -65,7 +65,7 @@ def test_memory_does_not_grow_with_the_number_of_images(images, tmp_path):
     def peak(number):
         paths = [f"{n % 100:03d}.png" for n in range(number)]
         tracemalloc.start()
-        pack(images, paths, tmp_path / "a.npy", 128, workers=1, progress=False)
+        pack(images, paths, tmp_path / "a.npy", 128, workers=1)
         return tracemalloc.get_traced_memory()[1], tracemalloc.stop()
 
     few, many = peak(32)[0], peak(640)[0]
@@ -82,7 +82,7 @@ def test_the_description_tells_what_was_odd(images, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()
     about = {"name": "odd", "title": "Odd"}
-    write_listing(listing, images, folder, 16, about, workers=1, progress=False)
+    write_listing(listing, images, folder, 16, about, workers=1)
     description = json.loads((folder / "dataset.json").read_text())
     assert description["truncated"] == ["003.png"]
     assert description["duplicates_across_splits"] == [["000.png", "001.png"]]

@@ -8,9 +8,9 @@ import pytest
 
 from lqf.data import catalogue
 from lqf.data import prepare as module
-from lqf.data.build import Sample
+from lqf.data.build import build
 from lqf.data.folder import COLUMNS, FILES
-from lqf.data.prepare import check, prepare
+from lqf.data.prepare import prepare
 
 
 @pytest.fixture
@@ -102,35 +102,17 @@ def test_an_unknown_name_is_refused_before_anything_is_written(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def _samples(spec):
-    return [
-        Sample(np.zeros((1, 1, 3), np.uint8), label, split, "")
-        for split, number in spec.per_class.items()
-        for label in range(len(spec.classes))
-        for _ in range(number)
-    ]
+def test_an_empty_class_is_refused(small, tmp_path, monkeypatch):
+    made = [one for one in build(small, 16) if (one[0].split, one[0].label) != ("val", 2)]
+    monkeypatch.setattr(module, "build", lambda *_: made)
+    with pytest.raises(ValueError, match=r"class 'upsilon' of data set 'greek' has no .* 'val'"):
+        prepare("greek", tmp_path / "greek", image_size=16)
 
 
-def test_the_check_accepts_what_the_catalogue_asks_for(small):
-    samples = _samples(small)
-    check(small, samples, [str(row) for row in range(len(samples))])
-
-
-def test_an_empty_class_is_refused(small):
-    samples = [s for s in _samples(small) if (s.split, s.label) != ("val", 2)]
-    with pytest.raises(ValueError, match=r"class 'upsilon' of data set 'greek' has 0 .* 'val'"):
-        check(small, samples, [str(row) for row in range(len(samples))])
-
-
-def test_a_wrong_number_of_images_is_refused(small):
-    samples = [*_samples(small), _samples(small)[0]]
-    with pytest.raises(ValueError, match=r"'gamma' .* has 3 images in split 'train'.* asks for 2"):
-        check(small, samples, [str(row) for row in range(len(samples))])
-
-
-def test_the_same_image_in_two_splits_is_refused(small):
-    samples = _samples(small)
-    digests = [str(row) for row in range(len(samples))]
-    digests[-1] = digests[0]
+def test_the_same_image_in_two_splits_is_refused(small, tmp_path, monkeypatch):
+    made = list(build(small, 16))
+    made[-1] = (made[-1][0], made[0][1])
+    monkeypatch.setattr(module, "build", lambda *_: made)
     with pytest.raises(ValueError, match=r"rows 0 \(train\) and 47 \(test\) .* are the same image"):
-        check(small, samples, digests)
+        prepare("greek", tmp_path / "greek", image_size=16)
+    assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ from miniatures import BUILDERS, colour
 
 from lqf.data.archives import obtain
 from lqf.data.packed import PackedDataset
-from lqf.data.prepare_published import prepare_published
+from lqf.data.prepare import prepare_published
 from lqf.data.published_reader import read
 
 CATALOGUE = read()
@@ -95,10 +95,8 @@ def prepared(name, builder, tmp_path, k, faults=()):
         for file in server.files:
             server.faults[file] = list(faults)
         lock = tmp_path / "datasets.lock.json"
-        obtain(dataset, tmp_path / "archives", lock=lock, progress=False)
-    prepare_published(
-        dataset, tmp_path / "archives", tmp_path / "data", SIZE, workers=1, progress=False
-    )
+        obtain(dataset, tmp_path / "archives", lock=lock)
+    prepare_published(dataset, tmp_path / "archives", tmp_path / "data", SIZE, workers=1)
     return dataset
 
 

@@ -37,7 +37,7 @@ def _file(server, *names, known=True, content=CONTENT, unpacked=None):
 
 
 def _download(file, folder, attempts=3):
-    return download(file, folder, attempts=attempts, progress=False)
+    return download(file, folder, attempts=attempts)
 
 
 def _names(folder):

@@ -183,6 +183,18 @@ def test_a_damaged_archive_is_named(mode, tmp_path):
         unpack(archive, tmp_path / "out", limit=60_000)
 
 
+@pytest.mark.parametrize(
+    ("mode", "place"), [("w:gz", -8), ("w:gz", -1), ("w:bz2", -4), ("w:xz", -20)]
+)
+def test_a_wrong_sum_behind_the_last_file_is_noticed(mode, place, tmp_path):
+    archive = _tar(tmp_path / "a.tar", HARMLESS.items(), mode)
+    content = bytearray(archive.read_bytes())
+    content[place] ^= 1
+    archive.write_bytes(content)
+    with pytest.raises(UnsafeArchive, match=r"a\.tar is damaged \(.+\): download it again"):
+        unpack(archive, tmp_path / "out", limit=7)
+
+
 def test_what_is_no_archive_is_refused(tmp_path):
     (tmp_path / "page.tar").write_text("<html>")
     with pytest.raises(UnsafeArchive, match="neither a tar nor a zip"):
