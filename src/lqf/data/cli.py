@@ -76,13 +76,14 @@ def _download(options: argparse.Namespace) -> None:
     _stop_cleanly()
     from lqf.data import pins
     from lqf.data.archives import local_folders, obtain
-    from lqf.data.published_reader import default_path, read
-    from lqf.data.published_weights import find
+    from lqf.data.published_reader import default_path, find_weights, read
 
     path = options.catalogue or default_path()
     catalogue = read(path)
     obtain(
-        find(catalogue, options.name) if "." in options.name else catalogue.get(options.name),
+        find_weights(catalogue, options.name)
+        if "." in options.name
+        else catalogue.get(options.name),
         options.output,
         local=local_folders(options.local),
         lock=pins.lock_file(path),

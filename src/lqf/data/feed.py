@@ -10,7 +10,6 @@ import copy
 import mmap
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -18,11 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lqf.backbones import CENTRED, Normalisation
-
-# Images for which a thread is worth being started.
-_SHARE = 8
-# Torch does an operation on fewer elements in the thread that calls it.
-_IN_ONE_THREAD = 32767
 
 
 class Feed:
@@ -73,11 +67,11 @@ class Feed:
         # A part of a mapping does not know where in the file it begins: only a whole one is read so.
         if isinstance(stored, np.memmap) and isinstance(stored.base, mmap.mmap):
             self._file, self._begin = open(str(stored.filename), "rb"), stored.offset  # noqa: SIM115
-        repeated = (
-            torch.tensor(values, dtype=dtype)
+        # One of each line of pixels: torch is slow where it repeats three numbers.
+        self._mean, self._deviation = (
+            torch.tensor(values, dtype=dtype, device=self.device).repeat(self.size)
             for values in (normalisation.mean, normalisation.deviation)
         )
-        self._mean, self._deviation = (v.repeat(self.size).to(self.device) for v in repeated)
         middle = [(length - self.size) // 2 for length in stored.shape[1:3]]
         self._corners = np.broadcast_to(np.array(middle), (len(rows), 2))
         self._flipped = np.broadcast_to(np.array(False), (len(rows),))
@@ -125,10 +119,8 @@ class Feed:
         """Read images: b × 3 × H × W, or 3 × H × W for one position."""
         if isinstance(index, int):
             return self[torch.tensor([index])][0]
-        part = self.take(index)
-        images = part._on_cpu() if part.device.type == "cpu" else part._on_device()
-        images = images.permute(0, 3, 1, 2)
-        return images if part._channels_last else images.contiguous()
+        images = self.take(index)._batch().permute(0, 3, 1, 2)
+        return images if self._channels_last else images.contiguous()
 
     def split(self, size: int) -> Iterator[Tensor]:
         """All images in order, ``size`` at a time."""
@@ -139,51 +131,19 @@ class Feed:
         """All images at once, for data sets that are small."""
         return self[:]
 
-    def _on_cpu(self) -> Tensor:
-        """The batch, b × H × W × 3, by as many threads as torch has."""
-        size, number = self.size, len(self)
-        images = torch.empty(number, size, size, 3, dtype=self.dtype)
-        lines = images.view(number, size, 3 * size).numpy()
-        share = max(-(-number // torch.get_num_threads()), _SHARE)
-        parts = [slice(start, start + share) for start in range(0, number, share)]
-        if len(parts) < 2:
-            self._fill(lines)
-        else:
-            with ThreadPoolExecutor(len(parts)) as threads:
-                list(threads.map(lambda part: self.take(part)._fill(lines[part]), parts))
-        return images
-
-    def _fill(self, images: NDArray[np.floating]) -> None:
-        """Write the images into b × H × 3W."""
-        # One image stays in the cache from the file to the last operation. Done by numpy, which starts
-        # no threads of its own within each thread.
-        mean, deviation = self._mean.numpy(), self._deviation.numpy()
-        mirrored = torch.empty(self.size, self.size, 3, dtype=torch.uint8)
-        for image, flipped, crop in zip(images, self._flipped, self._crops(), strict=True):
-            if flipped:
-                _mirror(torch.from_numpy(crop).unflatten(1, (self.size, 3)), mirrored)
-                image[:] = mirrored.flatten(1).numpy()
-            else:
-                image[:] = crop
-            image /= 255
-            image -= mean
-            image /= deviation
-
-    def _on_device(self) -> Tensor:
-        """The same on another device, to which the crops go as uint8."""
+    def _batch(self) -> Tensor:
+        """The images, b × H × W × 3, which go to the device as uint8."""
         size = self.size
         pinned = self.device.type == "cuda"
         batch = torch.empty(len(self), size, size, 3, dtype=torch.uint8, pin_memory=pinned)
-        for place, crop in zip(
-            batch.view(len(self), size, 3 * size).numpy(), self._crops(), strict=True
-        ):
+        for place, crop in zip(batch.flatten(2).numpy(), self._crops(), strict=True):
             place[:] = crop
         pixels = batch.to(self.device, non_blocking=True)
-        flipped = torch.from_numpy(self._flipped.copy()).to(self.device)
-        pixels = torch.where(flipped[:, None, None, None], pixels.flip(2), pixels)
+        if self._flipped.any():
+            flipped = torch.from_numpy(self._flipped.copy()).to(self.device)
+            pixels = torch.where(flipped[:, None, None, None], pixels.flip(2), pixels)
         images = pixels.to(self.dtype)
-        lines = images.view(len(self), size, 3 * size)
-        lines.div_(255).sub_(self._mean).div_(self._deviation)
+        images.flatten(2).div_(255).sub_(self._mean).div_(self._deviation)
         return images
 
     def _crops(self) -> Iterator[NDArray[np.uint8]]:
@@ -203,11 +163,3 @@ class Feed:
         begin = self._begin + 3 * width * (row * height + top)
         if os.preadv(self._file.fileno(), [lines], begin) < lines.nbytes:
             raise OSError(f"{self._file.name} ends before image {row}; prepare the data set again.")
-
-
-def _mirror(image: Tensor, mirrored: Tensor) -> None:
-    """Write H × W × 3 into another one, left and right exchanged."""
-    # Torch exchanges pixels several times as fast as numpy, and in one thread where they are few.
-    few = max(_IN_ONE_THREAD // image[0].numel(), 1)
-    for part, place in zip(image.split(few), mirrored.split(few), strict=True):
-        place.copy_(part.flip(1))

@@ -139,6 +139,16 @@ class _Parts:
         choices = self.parts[part]
         return next((one for one in choices if all(file.urls for file in one)), choices[0])
 
+    @property
+    def best(self) -> list[File]:
+        """The files of the choice of every part that is downloaded."""
+        return [file for part in self.parts for file in self.choice(part)]
+
+    @property
+    def download_bytes(self) -> int:
+        """Their bytes, as far as known."""
+        return sum(file.bytes or 0 for file in self.best)
+
 
 @dataclass(frozen=True, config=CHECKED)
 class Published(_Parts):
@@ -184,11 +194,6 @@ class Published(_Parts):
         if not {"train", "test"} <= {*self.images}:
             raise ValueError("'images' needs 'train' and 'test'")
         return self
-
-    @property
-    def download_bytes(self) -> int:
-        """Bytes of the choice of every part that is downloaded, as far as known."""
-        return sum(file.bytes or 0 for part in self.parts for file in self.choice(part))
 
 
 @dataclass(frozen=True, config=CHECKED)

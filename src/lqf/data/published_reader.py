@@ -1,15 +1,19 @@
-"""Read and check `config/datasets.yaml`."""
+"""Read and check `config/datasets.yaml`, and know what torchvision publishes besides."""
 
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
 
 from pydantic import TypeAdapter, ValidationError
 
-from lqf import documents
+from lqf import backbones, documents
 from lqf.data.published import Catalogue, CatalogueError, File, Published, SplitRule, Weights
 
+# Torchvision ends the name of a file with the beginning of its sha256.
+_PREFIX = re.compile(r".*-([0-9a-f]{8,64})\.pth")
 _KINDS = (Catalogue, Published, Weights, SplitRule, File)
 
 
@@ -47,3 +51,37 @@ def read(path: Path | str | None = None) -> Catalogue:
         raise CatalogueError(f"the catalogue cannot be read: {error}") from None
     except ValidationError as error:
         raise CatalogueError(documents.problems(error, "catalogue key", *_KINDS)) from None
+
+
+def find_weights(catalogue: Catalogue, name: str) -> Weights:
+    """Look weights up.
+
+    Args:
+        catalogue: The catalogue, which goes before torchvision.
+        name: NETWORK.SOURCE as ``resnet18.imagenet1k_v1``.
+
+    Raises:
+        CatalogueError: If neither knows them.
+    """
+    if name in catalogue.weights:
+        return catalogue.weights[name]
+    network, _, source = name.partition(".")
+    backbones.check_network(network)
+    from torchvision import models
+
+    if network == backbones.DEMO or source not in backbones.sources(network, "relu"):
+        allowed = ", ".join(f"{network}.{one}" for one in backbones.sources(network, "relu"))
+        raise CatalogueError(
+            f"there are no published weights {name!r}: those of {network!r} are {allowed or 'none'}."
+        )
+    found = models.get_model_weights(network)[source.upper()]
+    file_name = PurePosixPath(urlsplit(found.url).path).name
+    prefix = _PREFIX.fullmatch(file_name)
+    accuracy = found.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+    return Weights(
+        name=name,
+        title=f"{network}, torchvision {source.upper()}",
+        licence="BSD-3-Clause",
+        top1=accuracy,
+        file=File(file_name, (found.url,), prefix=prefix[1] if prefix else None),
+    )

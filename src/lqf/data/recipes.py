@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lqf.data.catalogue import DEMO
@@ -28,44 +28,27 @@ class Recipe:
 _ALL_FONTS = (*DEJAVU, *STIX, *COMPUTER_MODERN)
 _WIDE_FONTS = (*DEJAVU, *STIX)
 
-_GREEK = dict(zip(DEMO["greek"].classes, "γνυεζξημσδπτ", strict=True))
-_CYRILLIC = dict(zip(DEMO["cyrillic"].classes, "БДЖИЛЦЧШЩЭЮЯ", strict=True))
 
+def _by_class(dataset: str, texts: Iterable[str]) -> dict[str, str]:
+    return dict(zip(DEMO[dataset].classes, texts, strict=True))
+
+
+_GREEK = _by_class("greek", "γνυεζξημσδπτ")
+_CYRILLIC = _by_class("cyrillic", "БДЖИЛЦЧШЩЭЮЯ")
 # Every diacritic sits on the same vowels, so the vowel says nothing about the class.
-_ACCENTS = {
-    "grave": "ÀÈÒÙàèòù",
-    "acute": "ÁÉÓÚáéóú",
-    "circumflex": "ÂÊÔÛâêôû",
-    "tilde": "ÃẼÕŨãẽõũ",
-    "diaeresis": "ÄËÖÜäëöü",
-    "macron": "ĀĒŌŪāēōū",
-    "breve": "ĂĔŎŬăĕŏŭ",
-    "ogonek": "ĄĘǪŲąęǫų",
-}
-
-_FONTS = {
-    "DejaVu Sans": "DejaVuSans",
-    "DejaVu Sans Mono": "DejaVuSansMono",
-    "DejaVu Serif": "DejaVuSerif",
-    "STIX": "STIXGeneral",
-    "CM Roman": "cmr10",
-    "CM Sans": "cmss10",
-    "CM Typewriter": "cmtt10",
-    "CM Italic": "cmti10",
-}
+_VOWELS = "ÀÈÒÙàèòù ÁÉÓÚáéóú ÂÊÔÛâêôû ÃẼÕŨãẽõũ ÄËÖÜäëöü ĀĒŌŪāēōū ĂĔŎŬăĕŏŭ ĄĘǪŲąęǫų"
+_ACCENTS = _by_class("accents", _VOWELS.split())
+_FONTS = _by_class(
+    "fonts",
+    (
+        *("DejaVuSans", "DejaVuSansMono", "DejaVuSerif", "STIXGeneral"),
+        *("cmr10", "cmss10", "cmtt10", "cmti10"),
+    ),
+)
 # Letters whose shape differs between these typefaces by more than a pixel or two.
 _FONT_LETTERS = "RGagt"
-
-_STYLES = {
-    "sans regular": "DejaVuSans",
-    "sans bold": "DejaVuSans-Bold",
-    "sans oblique": "DejaVuSans-Oblique",
-    "sans bold oblique": "DejaVuSans-BoldOblique",
-    "serif regular": "DejaVuSerif",
-    "serif bold": "DejaVuSerif-Bold",
-    "serif oblique": "DejaVuSerif-Italic",
-    "serif bold oblique": "DejaVuSerif-BoldItalic",
-}
+# The first eight of these fonts are the styles, in the order of the classes.
+_STYLES = _by_class("styles", DEJAVU[:8])
 _STYLE_LETTERS = "ABEFHIKLMNRTXYhkn"
 
 # What tells fine-grained classes apart is a few pixels wide: larger glyphs, less of everything

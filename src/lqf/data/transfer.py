@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import requests
 import urllib3
@@ -125,7 +124,10 @@ class _Arriving:
         with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as answer:
             start = self._accept(answer, start)
             mode = "ab" if start else "wb"
-            with self.part.open(mode) as out, self._bar(start) as bar:
+            bar = tqdm(
+                total=self._total, initial=start, desc=self.file.name, unit="B", unit_scale=True
+            )
+            with self.part.open(mode) as out, bar:
                 for chunk in _body(answer):
                     out.write(chunk)
                     bar.update(len(chunk))
@@ -159,15 +161,6 @@ class _Arriving:
             # Without digest and tag the next request could not tell a changed file.
             self._tag = answer.headers.get("Last-Modified")
         return begin
-
-    def _bar(self, start: int) -> tqdm[Any]:
-        return tqdm(
-            total=self._total,
-            initial=start,
-            desc=self.file.name,
-            unit="B",
-            unit_scale=True,
-        )
 
 
 def _body(answer: requests.Response) -> Iterator[bytes]:

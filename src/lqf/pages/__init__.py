@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 
@@ -15,15 +16,24 @@ _KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 def write_page(name: str, path: Path, **values: object) -> None:
     """Write a page from a template in lqf/pages/templates, which shows the values; text is escaped."""
-    folder = files("lqf.pages") / "templates"
-    parts = {one: (folder / one).read_text(encoding="utf-8") for one in ("style.css", "table.js")}
+    known = {"style": _part("style.css"), "script": _part("table.js"), "version": __version__}
+    page = render(name, {"embedded": embedded}, autoescape=True, **known, **values)
+    write_text(page + "\n", path)
+
+
+def render(
+    name: str, filters: Mapping[str, Callable[..., str]], autoescape: bool = False, **values: object
+) -> str:
+    """Fill in a template in lqf/pages/templates."""
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["embedded"] = embedded
-    page = environment.from_string((folder / name).read_text(encoding="utf-8"))
-    known = {"style": parts["style.css"], "script": parts["table.js"], "version": __version__}
-    write_text(page.render(**known, **values) + "\n", path)
+    environment.filters.update(filters)
+    return environment.from_string(_part(name)).render(**values)
+
+
+def _part(name: str) -> str:
+    return (files("lqf.pages") / "templates" / name).read_text(encoding="utf-8")
 
 
 def embedded(content: bytes, kind: str | None = None) -> str:

@@ -68,11 +68,8 @@ def _plan(options: argparse.Namespace) -> None:
     resolved = settings.resolve(config, catalogue.datasets)
     times = options.times or root / "benchmarks" / "results" / "epoch.json"
     plan = summary.make(resolved, catalogue, times, options.device, _machine(options))
-    if options.json:
-        print(json.dumps(dataclasses.asdict(plan), indent=1))
-        return
-    for line in summary.lines(plan):
-        print(line)
+    whole = json.dumps(dataclasses.asdict(plan), indent=1) if options.json else summary.text(plan)
+    print(whole)
 
 
 def _machine(options: argparse.Namespace) -> Machine | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 GPUS = {
@@ -85,39 +84,30 @@ def operations(network: str, pixels: int) -> float:
     return float(counter.get_total_flops())
 
 
-def on_this_machine(network: str, pixels: int, budget: float = 30.0) -> tuple[float, str]:
-    """Measure ordinary training steps on random images; no step begins after `budget` seconds.
+def on_this_machine(network: str, pixels: int, budget: float = 20.0) -> tuple[float, str]:
+    """Measure ordinary training steps on random images for `budget` seconds.
 
     Returns:
-        Seconds of one image (the fastest of some steps), and how they came about.
+        Seconds of one image (the median of the steps), and how they came about.
     """
     import torch
     from torch.nn.functional import cross_entropy
+    from torch.utils.benchmark import Timer
 
     from lqf import networks
     from lqf.devices import usable_cores
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(usable_cores())
-    try:
-        model = (
-            networks.build(network, 100, activation="relu", pooling="average").to(device).train()
-        )
-        images = torch.randn(_BATCH, 3, pixels, pixels, device=device)
-        labels = torch.arange(_BATCH, device=device)
-        times: list[float] = []
-        end = time.perf_counter() + budget
-        # The first step makes what all others use.
-        while len(times) < 3 or (len(times) < 20 and time.perf_counter() < end):
-            started = time.perf_counter()
-            cross_entropy(model(images), labels).backward()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            times.append(time.perf_counter() - started)
-    finally:
-        torch.set_num_threads(threads)
-    told = (
-        torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {usable_cores()} threads"
-    )
-    return min(times[1:]) / _BATCH, f"measured on this machine ({told}) in ordinary training"
+    model = networks.build(network, 100, activation="relu", pooling="average").to(device).train()
+    known = {
+        "model": model,
+        "loss": cross_entropy,
+        "images": torch.randn(_BATCH, 3, pixels, pixels, device=device),
+        "labels": torch.arange(_BATCH, device=device),
+    }
+    threads = usable_cores()
+    step = Timer("loss(model(images), labels).backward()", globals=known, num_threads=threads)
+    step.timeit(1)  # The first step makes what all others use.
+    seconds = step.blocked_autorange(min_run_time=budget).median
+    told = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} threads"
+    return seconds / _BATCH, f"measured on this machine ({told}) in ordinary training"

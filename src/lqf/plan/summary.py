@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from lqf import config as settings
 from lqf.data.own import OwnData, list_own
 from lqf.data.published import Catalogue
 from lqf.data.status import gigabytes
-from lqf.plan import jobs, storage, times, work
+from lqf.pages import render
+from lqf.plan import jobs, times, work
 from lqf.plan.images import Images, images_of
 from lqf.plan.machine import DEFAULT_GPU, Machine, on_gpu
-from lqf.plan.storage import Fetched
+from lqf.plan.storage import Fetched, fetched
 from lqf.plan.times import Hours, Measured
 from lqf.plan.work import Work
 
@@ -91,13 +93,15 @@ def make(
     found = {name: images_of(name, data / name, catalogue, listings.get(name)) for name in names}
     images = {name: one for name, one in found.items() if one is not None}
     published = [catalogue.datasets[name] for name in names if name in catalogue.datasets]
-    downloads = [storage.of_dataset(one, archives) for one in published]
+    downloads = [fetched(one, archives) for one in published]
     network, pixels = config["backbone"]["network"], config["image_size"]
     for name in jobs.published_weights(config):
-        weights = catalogue.weights.get(name)
         leaky = name == backbones.published(config["backbone"], "leaky_relu")
-        file = weights.file if weights else None
-        downloads.append(storage.of_weights(name, file, archives, leaky=leaky))
+        known = catalogue.weights.get(name)
+        # Of the others torchvision alone knows where they are.
+        weights = fetched(known, archives, leaky=leaky) if known else Fetched(name, 0, (name,), ())
+        downloads.append(weights)
+    stored = config.get("stored_size") or pixels
     works = work.of(config, images)
     measured, speed, basis, no_times = _times(source, network, pixels, device, machine)
     hours, unknown = times.hours(works, measured, settings.points(config), speed)
@@ -110,9 +114,11 @@ def make(
         left_out={name: one.left_out for name, one in listings.items() if one.left_out},
         downloads=downloads,
         archives=sum(one.bytes for one in downloads),
-        unpacking=storage.unpacking_bytes(published),
-        stored=config.get("stored_size") or pixels,
-        packed=storage.packed_bytes(images, config.get("stored_size") or pixels),
+        unpacking=max(
+            (sum(file.unpacked or 0 for file in one.best) for one in published), default=0
+        ),
+        stored=stored,
+        packed=sum(one.total for one in images.values()) * stored**2 * 3,
         work=works,
         measured=measured,
         hours=hours,
@@ -150,134 +156,39 @@ def _times(
     return measured, ordinary / seconds, basis, ""
 
 
-def lines(plan: Plan) -> Iterator[str]:
-    """Write a plan for a terminal."""
-    sets = f"{len(plan.images)} data set{'s' * (len(plan.images) != 1)}"
-    yield f"Scale {plan.scale}: {sets}, {plan.network} at {plan.pixels} pixels"
-    yield ""
-    yield "Jobs in an empty folder (`snakemake -n` tells what is left of them)"
-    for rule, number in plan.jobs.items():
-        yield f"  {rule:<26}{number:>6}"
-    yield f"  {'total':<26}{sum(plan.jobs.values()):>6}"
-    yield ""
-    yield from _download_lines(plan)
-    yield ""
-    if plan.left_out:
-        yield "Files of yours that are not used"
-        for name, reasons in plan.left_out.items():
-            for why, number in reasons.items():
-                yield from _wrapped(f"{name}: {number} × {why}")
-        yield ""
-    yield "Disk"
-    if plan.downloads:
-        yield f"  {'archives':<26}{gigabytes(plan.archives):>9}" + _more(plan.downloads)
-    number = sum(one.total for one in plan.images.values())
-    yield f"  {'prepared':<26}{gigabytes(plan.packed):>9}  {number:,} images of {plan.stored} pixels"
-    if plan.unpacking:
-        yield f"  {'while one is prepared':<26}{gigabytes(plan.unpacking):>9}  at most, then freed"
-    yield "  Not counted: the states that jobs under way keep, and free at their end"
-    yield ""
-    yield from _time_lines(plan)
-
-
-def _download_lines(plan: Plan) -> Iterator[str]:
-    yield "Download"
-    if not plan.downloads:
-        yield "  nothing"
-        return
-    for one in plan.downloads:
-        unknown = f"  without {', '.join(one.unknown)}: size unknown" if one.unknown else ""
-        yield f"  {one.name:<26}{gigabytes(one.bytes):>9}{unknown}"
-    yield f"  {'total':<26}{gigabytes(plan.archives):>9}" + _more(plan.downloads)
-    if by_hand := [sentence for one in plan.downloads for sentence in one.by_hand]:
-        yield "  May need your hand:"
-        for sentence in by_hand:
-            yield from _wrapped(sentence)
-    if single := [f"{one.name} ({', '.join(one.single)})" for one in plan.downloads if one.single]:
-        yield "  With one address and no other:"
-        yield from _wrapped(
-            f"{', '.join(single)}. Where it is down, put the files into the folder of the data set under the "
-            "archives, or into one that LQF_DATA names; `lqf datasets check NAME` lists them."
-        )
-
-
-def _wrapped(sentence: str) -> list[str]:
-    return textwrap.wrap(
-        sentence, _WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False
-    )
-
-
-def _more(downloads: Sequence[Fetched]) -> str:
-    number = sum(len(one.unknown) for one in downloads)
-    return f"  and {number} file{'s' * (number != 1)} of unknown size" if number else ""
-
-
-def _time_lines(plan: Plan) -> Iterator[str]:
-    yield "Passes of single images through the network, and hours on one device"
-    if not plan.work:
-        yield "  none"
-        return
-    per_rule: dict[str, list[float]] = {}
+def text(plan: Plan) -> str:
+    """Write a plan for a terminal, by lqf/pages/templates/plan.txt."""
+    sums: dict[str, list[float]] = {}
     for one in plan.work:
-        sums = per_rule.setdefault(one.rule, [0, 0, 0])
-        sums[0] += one.passes.training
-        sums[1] += one.passes.evaluation + one.passes.setup
-    for hours in plan.hours:
-        per_rule[hours.work.rule][2] += hours.hours
-    missing = {one.rule for one in plan.unknown}
-    yield f"  {'rule':<17}{'training':>16}{'forward alone':>16}{'hours':>13}"
-    for rule, (training, forward, hour) in per_rule.items():
-        bound = "  at most" if rule in work.BOUNDED else ""
-        told = "?" if plan.no_times else f"{hour:,.1f}{'+' if rule in missing else ''}"
-        yield f"  {rule:<17}{training:>16,}{forward:>16,}{told:>13}{bound}"
-    total = sum(one.hours for one in plan.hours)
-    sums = [sum(one[n] for one in per_rule.values()) for n in (0, 1)]
-    told = "?" if plan.no_times else f"{total:,.1f}{'+' if missing else ''}"
-    days = f"  {total / 24:,.1f} days, {total / 96:,.1f} on four devices" if total >= 48 else ""
-    yield f"  {'total':<17}{sums[0]:>16,}{sums[1]:>16,}{told:>13}{days}"
-    yield ""
-    if plan.no_times:
-        yield from _wrapped(
-            f"No hours: {plan.no_times}. `lqf plan --measure` measures this machine in about a minute, and "
-            "`lqf plan --gpu NAME` counts for one that is not here."
-        )
-        return
-    yield from _source_lines(plan)
-
-
-def _source_lines(plan: Plan) -> Iterator[str]:
-    yield from _wrapped(f"Hours: {plan.basis}.")
-    if plan.speed != 1:
-        yield from _wrapped(
-            f"Other methods cost in proportion to ordinary training as on {plan.measured[0].device} "
-            f"({plan.source}), which takes {plan.speed:,.3g} times as long:"
-        )
-    yield "    per image and pass of training:"
-    for one in plan.measured:
-        memory = f", peak {gigabytes(one.peak_bytes)}" if one.peak_bytes else ""
-        batch = f", batch {one.batch}" if one.batch else ""
-        yield (
-            f"    {one.method:<12}{1e3 * one.seconds / plan.speed:>9.3f} ms  "
-            f"{plan.speed / one.seconds:>9,.1f} images/s{batch}{memory}"
-        )
-    yield from _wrapped(
-        "`lqf plan --measure` measures this machine in about a minute; `--gpu NAME` counts for another GPU."
-    )
+        passes = (one.passes.training, one.passes.evaluation + one.passes.setup, 0.0)
+        sums[one.rule] = [*map(add, sums.get(one.rule, (0, 0, 0.0)), passes)]
     lent: dict[str, set[str]] = {}
     for hours in plan.hours:
+        sums[hours.work.rule][2] += hours.hours
         if hours.measured != hours.work.method:
             lent.setdefault(hours.measured, set()).add(hours.work.method)
-    yield "  Assumed:"
-    for other, names in sorted(lent.items()):
-        yield from _wrapped(f"the time of {other} also for {', '.join(sorted(names))}")
-    yield from _wrapped(
-        f"a pass forward alone takes {times.FORWARD['all']:.2f} (ordinary) or "
-        f"{times.FORWARD['linearized']:.2f} (linearised) of one of training, by counting products"
-    )
-    if plan.unknown:
-        names = {one.method for one in plan.unknown}
-        yield f"  Without {', '.join(sorted(names))}: nothing alike is measured."
-    yield "  Not counted:"
-    yield from _wrapped(
-        "reading data, dense algebra on Gram matrices, the start of a job, decoding on the CPU"
+    missing = {one.rule for one in plan.unknown}
+    total = [sum(column) for column in zip(*sums.values(), strict=True)]
+    rules = [(rule, *row, rule in missing) for rule, row in sums.items()]
+    unknown = sum(len(one.unknown) for one in plan.downloads)
+    known = {
+        "rules": [*rules, ("total", *total, bool(missing))],
+        "bounded": work.BOUNDED,
+        "lent": sorted(lent.items()),
+        "more": f"  and {_counted(unknown, 'file')} of unknown size" if unknown else "",
+        "by_hand": [sentence for one in plan.downloads for sentence in one.by_hand],
+        "single": [f"{one.name} ({', '.join(one.single)})" for one in plan.downloads if one.single],
+        "shares": times.FORWARD,
+    }
+    filters = {"size": gigabytes, "wrapped": _wrapped, "counted": _counted}
+    return render("plan.txt", filters, plan=plan, **known).rstrip()
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
+
+
+def _wrapped(sentence: str) -> str:
+    return textwrap.fill(
+        sentence, _WIDTH, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False
     )

@@ -70,29 +70,6 @@ def test_crops_and_flips_are_those_drawn(array, mapped):
     assert flips == {False, True}
 
 
-@pytest.fixture
-def two_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.usefixtures("two_threads")
-def test_threads_share_a_batch_of_large_images():
-    stored = np.random.default_rng(1).integers(0, 256, (17, 130, 120, 3), dtype=np.uint8)
-    feed = Feed(stored, np.arange(17), size=120).augmented(seed=0, epoch=1)
-
-    images = feed[:]
-
-    for image, pixels, (y, _), flipped in zip(
-        images.numpy(), stored, feed._corners, feed._flipped, strict=True
-    ):
-        crop = (pixels[y : y + 120, ::-1] if flipped else pixels[y : y + 120]).astype(np.float32)
-        expected = (crop / np.float32(255) - np.float32(0.5)) / np.float32(0.25)
-        np.testing.assert_array_equal(image, expected.transpose(2, 0, 1))
-
-
 def test_what_is_drawn_depends_on_seed_and_epoch_only(mapped):
     feed = Feed(mapped, np.arange(20), size=SIDE)
     first = feed.augmented(0, 1)
@@ -159,11 +136,3 @@ def test_a_file_that_ends_early_is_told(array, tmp_path):
     assert feed[18].shape == (3, STORED, STORED)
     with pytest.raises(OSError, match="ends before image 19"):
         feed[19]
-
-
-def test_on_another_device_the_same_is_done_to_whole_batches(mapped):
-    feed = Feed(mapped, np.arange(20), size=SIDE, normalisation=IMAGENET).augmented(0, 1)
-
-    batch = feed.take(torch.tensor([7, 0, 19]))
-
-    torch.testing.assert_close(batch._on_device(), batch._on_cpu())

@@ -6,7 +6,7 @@ import yaml
 
 from lqf.data.layouts import LAYOUTS, read_layout
 from lqf.data.published import CatalogueError
-from lqf.data.published_reader import default_path, read
+from lqf.data.published_reader import default_path, find_weights, read
 
 CONTENT = yaml.safe_load(default_path().read_text("utf-8"))
 
@@ -111,10 +111,47 @@ def test_a_missing_catalogue_says_where_to_run(tmp_path):
 
 def test_reading_it_imports_neither_torch_nor_pillow():
     code = (
-        "import sys; from lqf.data.published_reader import read; read();"
+        "import sys; from lqf.data.published_reader import find_weights, read, read; read();"
         "print(sorted({'torch', 'PIL', 'numpy', 'scipy', 'requests'} & set(sys.modules)))"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+def test_weights_of_the_catalogue_go_first() -> None:
+    found = find_weights(read(), "resnet50.imagenet1k_v1")
+
+    assert found.file.bytes == 102_530_333
+    assert found.file.sha256 is not None
+    assert len(found.file.sha256) == 64
+
+
+def test_torchvision_knows_the_others() -> None:
+    found = find_weights(read(), "resnet18.imagenet1k_v1")
+
+    assert found.file.name == "resnet18-f37072fd.pth"
+    assert found.file.digest == ("sha256", "f37072fd")
+    assert found.file.urls == ("https://download.pytorch.org/models/resnet18-f37072fd.pth",)
+
+
+def test_catalogue_agrees_with_torchvision() -> None:
+    from torchvision.models import get_model_weights
+
+    for one in get_model_weights("resnet50"):
+        file = read().weights[f"resnet50.{one.name.lower()}"].file
+        assert file.urls == (one.url,)
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("resnet18.imagenet1k_v2", "those of 'resnet18' are resnet18.imagenet1k_v1"),
+        ("resnet51.imagenet1k_v1", "unknown network 'resnet51'. Did you mean 'resnet50'"),
+        ("demo_resnet.imagenet1k_v1", "those of 'demo_resnet' are none"),
+    ],
+)
+def test_unknown_weights_are_refused(name: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        find_weights(read(), name)
