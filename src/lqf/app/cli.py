@@ -12,17 +12,45 @@ Command = Callable[[str, str, Callable[[argparse.Namespace], None]], Any]
 
 _PHOTOS = "CLASS/*.jpg, or train/CLASS/*.jpg beside val/CLASS and test/CLASS"
 
+# Name -> module, what it does, and the arguments of an example.
+_COMMANDS = {
+    "fit": ("app.fit", "fit a model to a folder of photographs", "photos -o model.lqf"),
+    "predict": ("app.predict", "classes of images, with probabilities", "model.lqf new/"),
+    "evaluate": ("app.predict", "errors on labelled photographs", "model.lqf photos"),
+    "audit": ("app.review", "wrong labels, duplicates, leaks, and what matters", "photos"),
+    "explain": ("app.explain", "the training images behind a prediction", "model.lqf a.jpg"),
+    "forget": (
+        "app.change",
+        "the model without some photographs, with a receipt",
+        "model.lqf --files cat/7.jpg -o without.lqf",
+    ),
+    "extend": ("app.change", "the model with further photographs", "model.lqf more -o new.lqf"),
+    "example": ("app.example", "a first look on handwritten digits; no download", ""),
+    "compare": (
+        "app.compare",
+        "are two runs of the workflow the same within intervals",
+        "results/demo results/again",
+    ),
+    "report": (
+        "report.page",
+        "one page with verdicts, tables and figures of a run",
+        "results/demo",
+    ),
+}
+
 
 def register(command: Command) -> None:
     """Add the sub-commands to a parser."""
 
-    def add(name: str, text: str, module: str, example: str) -> Any:
+    def add(name: str) -> Any:
+        module, text, example = _COMMANDS[name]
+
         def run(options: argparse.Namespace) -> None:
             getattr(import_module(f"lqf.{module}"), f"{name}_command")(options)
 
         sub = command(name, text, run)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
-        sub.epilog = f"example:\n  {example}"
+        sub.epilog = f"example:\n  lqf {name} {example}".rstrip()
         sub.add_argument("--json", action="store_true", help="print one JSON object")
         return sub
 
@@ -35,35 +63,21 @@ def register(command: Command) -> None:
         help_text = text if needed else f"{text} (default: {default})"
         sub.add_argument("-o", "--output", type=Path, required=needed, default=file, help=help_text)
 
-    sub = add(
-        "fit", "fit a model to a folder of photographs", "app.fit", "lqf fit photos -o model.lqf"
-    )
+    sub = add("fit")
     sub.add_argument("folder", type=Path, help=_PHOTOS)
     output(sub, "the model", "model.lqf")
     _network(sub, train="all", size=96)
 
-    sub = add(
-        "predict",
-        "classes of images, with probabilities",
-        "app.predict",
-        "lqf predict model.lqf new/",
-    )
+    sub = add("predict")
     model(sub)
     sub.add_argument("images", type=Path, nargs="+", help="image files, or folders of them")
     sub.add_argument("-o", "--output", type=Path, help="CSV or JSON file (default: print CSV)")
 
-    sub = add(
-        "evaluate", "errors on labelled photographs", "app.predict", "lqf evaluate model.lqf photos"
-    )
+    sub = add("evaluate")
     model(sub)
     sub.add_argument("folder", type=Path, help=f"{_PHOTOS}; of a split folder test is taken")
 
-    sub = add(
-        "audit",
-        "wrong labels, duplicates, leaks, and what matters",
-        "app.review",
-        "lqf audit photos",
-    )
+    sub = add("audit")
     sub.add_argument("folder", type=Path, help=_PHOTOS)
     output(sub, "folder for audit.csv, audit.html and model.lqf", "audit")
     sub.add_argument(
@@ -71,23 +85,13 @@ def register(command: Command) -> None:
     )
     _network(sub, train="head", size=128)
 
-    sub = add(
-        "explain",
-        "the training images behind a prediction",
-        "app.explain",
-        "lqf explain model.lqf a.jpg",
-    )
+    sub = add("explain")
     model(sub)
     sub.add_argument("image", type=Path, help="an image file")
     sub.add_argument("--number", type=int, default=8, help="images for and against (default: 8)")
     output(sub, "the page", "explain.html")
 
-    sub = add(
-        "forget",
-        "the model without some photographs, with a receipt",
-        "app.change",
-        "lqf forget model.lqf --files cat/7.jpg -o without.lqf",
-    )
+    sub = add("forget")
     model(sub)
     sub.add_argument(
         "--files", nargs="+", required=True, help="training files, as lqf audit names them"
@@ -95,36 +99,19 @@ def register(command: Command) -> None:
     output(sub, "the new model; the receipt lies beside it as .receipt.json", "forgotten.lqf")
     sub.add_argument("--no-refit", action="store_true", help="do not compare with fitting anew")
 
-    sub = add(
-        "extend",
-        "the model with further photographs",
-        "app.change",
-        "lqf extend model.lqf more -o new.lqf",
-    )
+    sub = add("extend")
     model(sub)
     sub.add_argument("folder", type=Path, help="CLASS/*.jpg of the model's classes")
     output(sub, "the new model", "extended.lqf")
 
-    sub = add(
-        "example", "a first look on handwritten digits; no download", "app.example", "lqf example"
-    )
+    sub = add("example")
     output(sub, "folder for example.png", "lqf-example")
 
-    sub = add(
-        "compare",
-        "are two runs of the workflow the same within intervals",
-        "app.compare",
-        "lqf compare results/demo results/again",
-    )
+    sub = add("compare")
     sub.add_argument("first", type=Path, help="a folder results/SCALE")
     sub.add_argument("second", type=Path, help="another one")
 
-    sub = add(
-        "report",
-        "one page with verdicts, tables and figures of a run",
-        "report.page",
-        "lqf report results/demo",
-    )
+    sub = add("report")
     sub.add_argument("results", type=Path, help="a folder results/SCALE")
     sub.add_argument("--figures", type=Path, help="its figures (default: figures/SCALE)")
     sub.add_argument("-o", "--output", type=Path, help="default: report.html in RESULTS")

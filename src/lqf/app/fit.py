@@ -56,19 +56,19 @@ def fit_folder(options: argparse.Namespace) -> tuple[PhotoModel, Photos, list[st
                 f"{options.folder} has only the class {photos.classes[0]!r}: put the images into two "
                 "folders of classes or more."
             )
-        model = fit_photos(
-            photos.split("train"),
-            options.network,
-            options.weights,
-            train=options.train,
-            device=options.device,
-        )
+        model = fit_as_told(photos.split("train"), options)
         error = leave_one_out_error(model)
         tried.append(f"{size} pixels: leave-one-out error {error:.1f} %")
         if best is None or error < best[0]:
             best = (error, model, photos)
     assert best is not None  # There is one size at least.
     return best[1], best[2], tried
+
+
+def fit_as_told(photos: Photos, options: argparse.Namespace) -> PhotoModel:
+    """Fit to photographs with the options of the command line."""
+    network, weights = options.network, options.weights
+    return fit_photos(photos, network, weights, train=options.train, device=options.device)
 
 
 def described(model: PhotoModel) -> dict[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,27 +112,28 @@ def _published(name: str) -> Any:
     weights = members.get("IMAGENET1K_V1") or next(iter(members.values()))
     file = weights.url.rpartition("/")[2]
     place = Path(torch.hub.get_dir()) / "checkpoints"
-    try:
+    digest = file.rpartition("-")[2].partition(".")[0]
+    remedy = f"put the file {file}, whose SHA-256 begins with {digest}, into {place}"
+    with _to_be_had(name, remedy):
         return weights.get_state_dict(progress=True, check_hash=True)
-    except (OSError, RuntimeError) as error:
-        digest = file.rpartition("-")[2].partition(".")[0]
-        raise ValueError(
-            f"the weights of {name} are not on this machine and could not be had ({first_line(error)[:120]}): "
-            f"put the file {file}, whose SHA-256 begins with {digest}, into {place}, or name a file "
-            "with --weights."
-        ) from None
 
 
 def _published_timm(name: str) -> nn.Module:
     short = name.removeprefix("timm/")
-    try:
+    home = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    remedy = f"put model.safetensors of the hub's timm/{short} into its folder in {home}"
+    with _to_be_had(name, remedy):
         return _timm().create_model(short, pretrained=True)
+
+
+@contextlib.contextmanager
+def _to_be_had(name: str, remedy: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, RuntimeError) as error:
-        home = os.environ.get("HF_HOME", "~/.cache/huggingface")
         raise ValueError(
-            f"the weights of {name} are not on this machine and could not be had ({first_line(error)[:120]}): "
-            f"put model.safetensors of the hub's timm/{short} into its folder in {home}, or name a "
-            "file with --weights."
+            f"the weights of {name} are not on this machine and could not be had "
+            f"({first_line(error)[:120]}): {remedy}, or name a file with --weights."
         ) from None
 
 

@@ -13,8 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lqf.app.audit import Audit, audit, relabelled
-from lqf.app.fit import fit_folder
-from lqf.app.model import fit_photos
+from lqf.app.fit import fit_as_told, fit_folder
 from lqf.app.output import tell, write_table
 from lqf.app.photos import Photos, thumbnail
 from lqf.pages import write_page
@@ -33,9 +32,7 @@ def audit_command(options: argparse.Namespace) -> None:
     if corrections is not None:
         before = audit(model, train, None).error
         train, changes = relabelled(train, corrections)
-        model = fit_photos(
-            train, options.network, options.weights, train=options.train, device=options.device
-        )
+        model = fit_as_told(train, options)
     others = photos.split("val", "test") if set(photos.splits) - {"train"} else None
     found = audit(model, train, others)
     write_table(found.rows, options.output / "audit.csv")

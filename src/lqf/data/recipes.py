@@ -47,7 +47,7 @@ _FONTS = _by_class(
 )
 # Letters whose shape differs between these typefaces by more than a pixel or two.
 _FONT_LETTERS = "RGagt"
-# The first eight of these fonts are the styles, in the order of the classes.
+# The order of the first eight of these fonts is that of the classes.
 _STYLES = _by_class("styles", DEJAVU[:8])
 _STYLE_LETTERS = "ABEFHIKLMNRTXYhkn"
 
