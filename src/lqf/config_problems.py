@@ -150,10 +150,8 @@ def _meaning_problems(
         )
     listings: dict[str, Listing] = {}
     for name in config.get("own") or {}:
-        yield from amounts.own_problems(
-            config, name, listings, taken=[*catalogue.names(), *published]
-        )
-    known = [*catalogue.names(), *published, *(config.get("own") or {})]
+        yield from amounts.own_problems(config, name, listings, taken=[*catalogue.DEMO, *published])
+    known = [*catalogue.DEMO, *published, *(config.get("own") or {})]
     for position, name in enumerate(config["datasets"]):
         if name not in known:
             yield _unknown(f"datasets[{position}]", name, "not a data set", known)

@@ -156,11 +156,6 @@ _SPECS = (
 DEMO: dict[str, DatasetSpec] = {spec.name: spec for spec in _SPECS}
 
 
-def names() -> tuple[str, ...]:
-    """List the data sets of the demo world."""
-    return tuple(DEMO)
-
-
 def get(name: str) -> DatasetSpec:
     """Look a data set up.
 

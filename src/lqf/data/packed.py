@@ -15,7 +15,6 @@ from lqf.backbones import CENTRED, Normalisation
 from lqf.data.catalogue import SPLITS
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from lqf.data.feed import Feed
@@ -139,30 +138,19 @@ class PackedDataset:
             rows, turns = rows[drawn], turns[drawn]
         return rows[np.argsort(turns, kind="stable")]
 
-    def feed(
-        self,
-        rows: NDArray[np.int64],
-        *,
-        size: int | None = None,
-        normalisation: Normalisation = CENTRED,
-        device: torch.device | str = "cpu",
-        channels_last: bool = True,
-    ) -> Feed:
+    def feed(self, rows: NDArray[np.int64], **options: Any) -> Feed:
         """Feed rows to a network a batch at a time, without holding them in memory.
+
+        Args:
+            rows: Which images, n.
+            options: Of `Feed`: size, normalisation, device, channels_last.
 
         Returns:
             The images, n × 3 × size × size, read when they are asked for.
         """
         from lqf.data.feed import Feed
 
-        return Feed(
-            self.images,
-            rows,
-            size=size,
-            normalisation=normalisation,
-            device=device,
-            channels_last=channels_last,
-        )
+        return Feed(self.images, rows, **options)
 
     def tensors(
         self, rows: NDArray[np.int64], normalisation: Normalisation = CENTRED
