@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 GPUS = {
     "v100": 15.7,
@@ -99,7 +100,7 @@ def on_this_machine(network: str, pixels: int, budget: float = 20.0) -> tuple[fl
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = networks.build(network, 100, activation="relu", pooling="average").to(device).train()
-    known = {
+    known: dict[str, Any] = {
         "model": model,
         "loss": cross_entropy,
         "images": torch.randn(_BATCH, 3, pixels, pixels, device=device),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import add
 from pathlib import Path
@@ -171,7 +171,7 @@ def text(plan: Plan) -> str:
     total = [sum(column) for column in zip(*sums.values(), strict=True)]
     rules = [(rule, *row, rule in missing) for rule, row in sums.items()]
     unknown = sum(len(one.unknown) for one in plan.downloads)
-    known = {
+    known: dict[str, Any] = {
         "rules": [*rules, ("total", *total, bool(missing))],
         "bounded": work.BOUNDED,
         "lent": sorted(lent.items()),
@@ -180,6 +180,7 @@ def text(plan: Plan) -> str:
         "single": [f"{one.name} ({', '.join(one.single)})" for one in plan.downloads if one.single],
         "shares": times.FORWARD,
     }
+    filters: dict[str, Callable[..., str]]
     filters = {"size": gigabytes, "wrapped": _wrapped, "counted": _counted}
     return render("plan.txt", filters, plan=plan, **known).rstrip()
 
