@@ -20,8 +20,6 @@ import shtab
 
 from lqf import __version__
 
-TRAINING = ("train", "elr", "kshot", "online")
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lqf", description=__doc__)
@@ -84,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         ("elr", "one method at every learning rate and batch size"),
         ("kshot", "one method with few samples a class"),
         ("online", "one method on a growing training set"),
+        ("regularized", "one method with few samples a class, and with wrong labels"),
     ):
         sub = command(name, text, _train)
         sub.add_argument("--dataset", required=True)

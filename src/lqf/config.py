@@ -23,7 +23,7 @@ SWEEPS = ("comparison", "ablation", "fine_grained")
 """Experiments whose runs are train jobs; one job serves all of them that ask for it."""
 
 # Experiments that decide themselves how many training images they use.
-_OWN_SIZES = ("kshot", "online")
+_OWN_SIZES = ("kshot", "online", "regularized")
 
 
 class ConfigError(ValueError):
@@ -153,7 +153,9 @@ def job_settings(
     sections = set(config["training"])
     if method_name is not None:
         point = points(config)[method_name]
-        settings["method"] = asdict(point)
+        # What a method goes without is no part of it: its jobs do not depend on what else there could be.
+        choices = asdict(point).items()
+        settings["method"] = {key: choice for key, choice in choices if choice != "none"}
         sections = {point.training}
     settings["training"] = {key: config["training"][key] for key in sorted(sections)}
     if experiment is not None:

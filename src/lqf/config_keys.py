@@ -31,6 +31,7 @@ from lqf.config_sections import (
 )
 from lqf.data.folder import LARGEST_IMAGE, SMALLEST_IMAGE
 
+Percent = Annotated[int, Field(ge=0, le=100)]
 Pixels = Annotated[int, Field(ge=SMALLEST_IMAGE, le=LARGEST_IMAGE)]
 _EMPTY: Any = {}
 
@@ -91,6 +92,15 @@ class Kshot(Sweep):
     """Training images of a class, or all of the training set; both methods see the same draw."""
 
 
+class Regularized(Sweep):
+    """Table 3 and Figure 7, regularisers of NLFT beside exact LQF: few images, and wrong labels."""
+
+    shots: Several[Count]
+    """Training images of a class, with the labels as they are."""
+    noise: Annotated[Several[Percent], AfterValidator(_rising)]
+    """Percentages of wrong labels in training and validation, with the most images of a class; 0 comes first."""
+
+
 class Single(Experiment):
     """An experiment on one data set."""
 
@@ -146,6 +156,7 @@ class Experiments(Section):
     kshot: Kshot | None = None
     online: Online | None = None
     informativeness: Informativeness | None = None
+    regularized: Regularized | None = None
 
 
 class Measure(Section):
@@ -199,7 +210,7 @@ class Rule(Section):
 
 
 class Claim(Section):
-    """A claim of the paper, with the measure and the rule that decide it."""
+    """A claim of the paper or of ours, with the measure and the rule that decide it."""
 
     id: Name
     """Short name, unique in the list."""
@@ -250,7 +261,7 @@ class Keys(Section):
     train_per_class: Count | None
     """Most training images of a class that are used; null takes the whole training split."""
     methods: dict[Name, MethodKeys] = Field(default_factory=dict)
-    """Further methods beside the paper's, as points in the space of five choices; a key is the method's
+    """Further methods beside the paper's, as points in the space of choices; a key is the method's
     name."""
     backbone: Backbone
     training: Training

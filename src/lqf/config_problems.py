@@ -21,7 +21,12 @@ from lqf.data.published import Published
 from lqf.report import rules
 
 # What the other methods of an experiment are compared with.
-_REFERENCES = {"comparison": ("nlft",), "ablation": ("lqf",), "kshot": ("nlft", "lqf")}
+_REFERENCES = {
+    "comparison": ("nlft",),
+    "ablation": ("lqf",),
+    "kshot": ("nlft", "lqf"),
+    "regularized": ("nlft", "lqf_exact"),
+}
 _KINDS = {
     "bool_type": "true or false",
     "dict_type": "a mapping of keys",

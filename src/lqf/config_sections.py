@@ -91,7 +91,7 @@ class OwnKeys(Section):
 
 
 class MethodKeys(Section):
-    """The five choices that make a method."""
+    """The choices that make a method."""
 
     trained: Literal["all", "linearized", "head"]
     """Parameters that are trained."""
@@ -99,10 +99,12 @@ class MethodKeys(Section):
     """Loss."""
     activation: Literal["relu", "leaky_relu"]
     """Activation of the pre-trained network."""
-    optimizer: Literal["sgd", "adamw", "lp_ft", "l2_sp", "kfac_sgd", "exact", "euclidean"]
+    optimizer: Literal["sgd", "adamw", "lp_ft", "kfac_sgd", "exact", "euclidean"]
     """Optimizer or solver."""
     pooling: Literal["average", "covariance"]
     """Pooling of the last features."""
+    regularizer: Literal["none", "l2_sp", "ps_kd", "elr"] = "none"
+    """Regulariser of training all parameters by SGD."""
 
     @model_validator(mode="after")
     def _possible(self) -> MethodKeys:
@@ -205,7 +207,7 @@ class LinearSgd(Sgd):
 
 
 class Nonlinear(Sgd):
-    """Training of all parameters of the network itself (NLFT, MPN-COV, AdamW, LP-FT, L2-SP)."""
+    """Training of all parameters of the network itself (NLFT, MPN-COV, AdamW, LP-FT, L2-SP, PS-KD, ELR)."""
 
     batch_norm: Several[Literal["train", "frozen"]]
     """Modes of batch norm to try; train updates its statistics, frozen keeps the source task's."""

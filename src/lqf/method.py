@@ -1,7 +1,7 @@
-"""A method is five choices; the paper's methods are named points in that space.
+"""A method is six choices; the paper's methods are named points in that space.
 
 Nothing in the code asks "is this LQF?": it asks which parameters are trained, with which loss,
-activation, optimizer and pooling.  A combination without meaning is refused when it is made.
+activation, optimizer, pooling and regulariser.  A combination without meaning is refused when it is made.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from dataclasses import dataclass, fields
 TRAINED = ("all", "linearized", "head")
 LOSSES = ("cross_entropy", "mse")
 ACTIVATIONS = ("relu", "leaky_relu")
-OPTIMIZERS = ("sgd", "adamw", "lp_ft", "l2_sp", "kfac_sgd", "exact", "euclidean")
-NONLINEAR = ("sgd", "adamw", "lp_ft", "l2_sp")
+OPTIMIZERS = ("sgd", "adamw", "lp_ft", "kfac_sgd", "exact", "euclidean")
+NONLINEAR = ("sgd", "adamw", "lp_ft")
 POOLINGS = ("average", "covariance")
+REGULARIZERS = ("none", "l2_sp", "ps_kd", "elr")
 
 _ALLOWED = {
     "trained": TRAINED,
@@ -22,11 +23,12 @@ _ALLOWED = {
     "activation": ACTIVATIONS,
     "optimizer": OPTIMIZERS,
     "pooling": POOLINGS,
+    "regularizer": REGULARIZERS,
 }
 
 
 class ImpossibleMethod(ValueError):
-    """Two of the five choices contradict each other, or one is not a choice at all."""
+    """Two of the choices contradict each other, or one is not a choice at all."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,13 @@ class Method:
             expansion at w0, LQF eq. 1) or ``head`` (the last layer only).
         loss: ``cross_entropy`` or ``mse`` (squared error on targets times α, LQF eq. 3).
         activation: activation of the pre-trained network.
-        optimizer: ``sgd``; for all weights also ``adamw``, ``lp_ft`` (the head alone to its optimum, then
-            everything: Kumar et al. 2022) and ``l2_sp`` (decay towards the pre-trained weights: Li et
-            al. 2018); ``kfac_sgd`` (Kronecker-preconditioned), ``exact`` (the optimum whose prior is the
+        optimizer: ``sgd``; for all weights also ``adamw`` and ``lp_ft`` (the head alone to its optimum, then
+            everything: Kumar et al. 2022); ``kfac_sgd`` (Kronecker-preconditioned), ``exact`` (the optimum whose prior is the
             curvature metric) or ``euclidean`` (that of LQF eq. 3).
         pooling: ``average`` or ``covariance`` (matrix square root of the covariance, LQF §4.2).
+        regularizer: ``none``, or for SGD on all weights ``l2_sp`` (decay towards the pre-trained weights: Li et
+            al. 2018), and with cross-entropy ``ps_kd`` (targets softened by the last epoch's predictions: Kim et
+            al. 2021) and ``elr`` (early-learning regularization: Liu et al. 2020).
 
     Raises:
         ImpossibleMethod: if a value is unknown or two choices exclude each other.
@@ -53,6 +57,7 @@ class Method:
     activation: str
     optimizer: str
     pooling: str = "average"
+    regularizer: str = "none"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -73,6 +78,17 @@ class Method:
                 "other: the optimizer is for training all weights; set trained to all, or optimizer to "
                 "sgd."
             )
+        if self.regularizer != "none" and (self.trained, self.optimizer) != ("all", "sgd"):
+            raise ImpossibleMethod(
+                f"method keys 'regularizer' ({self.regularizer}), 'trained' ({self.trained}) and 'optimizer' "
+                f"({self.optimizer}) exclude each other: the regularisers are those of training all weights by "
+                "SGD; set trained to all and optimizer to sgd, or regularizer to none."
+            )
+        if self.regularizer in ("ps_kd", "elr") and self.loss != "cross_entropy":
+            raise ImpossibleMethod(
+                f"method keys 'regularizer' ({self.regularizer}) and 'loss' ({self.loss}) exclude each other: "
+                "the regulariser needs probabilities; set loss to cross_entropy, or regularizer to none."
+            )
         if self.trained == "all" and self.optimizer not in NONLINEAR:
             raise ImpossibleMethod(
                 f"method keys 'trained' (all) and 'optimizer' ({self.optimizer}) exclude each "
@@ -90,6 +106,8 @@ class Method:
         """Key of the config section ``training`` that holds this method's grid."""
         if self.exact:
             return "exact"
+        if self.regularizer == "l2_sp":
+            return "l2_sp"
         return "nonlinear" if (self.trained, self.optimizer) == ("all", "sgd") else self.optimizer
 
 
@@ -98,7 +116,10 @@ METHODS: dict[str, Method] = {
     # Stronger opponents, not in the paper.
     "nlft_adamw": Method("all", "cross_entropy", "relu", "adamw"),
     "lp_ft": Method("all", "cross_entropy", "relu", "lp_ft"),
-    "l2_sp": Method("all", "cross_entropy", "relu", "l2_sp"),
+    # Regularisers of it.
+    "l2_sp": Method("all", "cross_entropy", "relu", "sgd", regularizer="l2_sp"),
+    "ps_kd": Method("all", "cross_entropy", "relu", "sgd", regularizer="ps_kd"),
+    "elr": Method("all", "cross_entropy", "relu", "sgd", regularizer="elr"),
     "mpn_cov": Method("all", "cross_entropy", "relu", "sgd", "covariance"),
     "fc": Method("head", "cross_entropy", "relu", "sgd"),
     "gaf": Method("linearized", "cross_entropy", "relu", "sgd"),
@@ -122,6 +143,8 @@ TITLES: dict[str, str] = {
     "nlft_adamw": "NLFT, AdamW",
     "lp_ft": "LP-FT",
     "l2_sp": "L2-SP",
+    "ps_kd": "PS-KD",
+    "elr": "ELR",
     "ridge_head": "ridge head",
     "mpn_cov": "MPN-COV",
     "fc": "FC",

@@ -43,7 +43,10 @@ CONFIG = {
     "experiments": {
         "comparison": {"datasets": ["one"], "methods": ["nlft", "fc"]},
         **dict.fromkeys(
-            ("ablation", "fine_grained", "elr", "spectrum", "kshot", "online", "informativeness")
+            (
+                *("ablation", "fine_grained", "elr", "spectrum", "kshot", "online"),
+                *("informativeness", "regularized"),
+            )
         ),
     },
 }  # fmt: skip

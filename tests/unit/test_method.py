@@ -42,6 +42,11 @@ def test_an_ablation_puts_back_what_its_name_says(name: str) -> None:
         (("all", "mse", "relu", "kfac_sgd"), ["'trained'", "'optimizer'"]),
         (("all", "mse", "relu", "exact"), ["'trained'", "'optimizer'"]),
         (("everything", "mse", "relu", "sgd"), ["'trained'", "'everything'", "linearized"]),
+        (("all", "mse", "relu", "sgd", "average", "elr"), ["'regularizer'", "'loss'"]),
+        (
+            ("head", "cross_entropy", "relu", "sgd", "average", "l2_sp"),
+            ["'regularizer'", "'trained'", "'optimizer'"],
+        ),
         (("all", "mse", "relu", "sgd", "max"), ["'pooling'", "'max'", "covariance"]),
     ],
 )

@@ -27,7 +27,7 @@ rule train:
 
 for experiment in [name for name in OWN_RUNS if name in EXPERIMENTS]:
 
-    # Sweep the effective learning rate, draw few shots, or learn online.
+    # Sweep the effective learning rate, draw few shots, learn online, or put regularisers beside exact LQF.
     rule:
         name:
             experiment

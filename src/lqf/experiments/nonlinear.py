@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import MultiStepLR
 
 from lqf.compute import Compute
+from lqf.experiments.regularizers import make_regularizer
 from lqf.experiments.step import Gradient, outputs_in
 from lqf.experiments.task import views_of
 from lqf.jacobian import Images
@@ -42,8 +43,8 @@ class Schedule:
         decay: the factor.
         batch_norm: ``train`` (batch statistics) or ``frozen`` (pre-trained statistics).
         augment: a random crop and flip of every image in every epoch.
-        optimizer: ``sgd``, ``adamw``, or one of the two that are SGD on top of something: ``l2_sp``, whose
-            decay is towards the first weights except in the head, and ``lp_ft``.
+        optimizer: ``sgd``, ``adamw``, or ``lp_ft``, which is SGD once the head is trained.
+        regularizer: see `lqf.experiments.regularizers`.
     """
 
     rate: float
@@ -56,6 +57,7 @@ class Schedule:
     batch_norm: str = "train"
     augment: bool = False
     optimizer: str = "sgd"
+    regularizer: str = "none"
 
 
 def outputs_of(
@@ -104,11 +106,13 @@ def train_network(
         Diverged: when the loss is no longer finite.
     """
     views = views_of(images, seed) if schedule.augment else None
-    gradient = Gradient(network, loss, schedule.batch, compute)
+    regularizer = make_regularizer(
+        schedule.regularizer, labels, loss, network, schedule.weight_decay, schedule.epochs
+    )
+    gradient = Gradient(network, regularizer, schedule.batch, compute)
     if schedule.batch_norm == "frozen":
         freeze_batch_norm(network)
-    optimizer = _optimizer(network, schedule)
-    pull = _pull_of(network, schedule) if schedule.optimizer == "l2_sp" else None
+    optimizer = _optimizer(network, schedule, 0.0 if regularizer.decays else schedule.weight_decay)
     bounds = sorted({max(1, round(m * schedule.epochs)) for m in schedule.milestones})
     scheduler = MultiStepLR(optimizer, bounds, schedule.decay)
     generator = torch.Generator().manual_seed(seed)
@@ -119,6 +123,7 @@ def train_network(
     def snapshot() -> Snapshot:
         numbers = {"epoch": epoch, "done": done, "total": total, "last": last}
         tensors = {"order": drawn_by, **_training_state(network, optimizer)}
+        tensors |= {f"regularizer/{name}": held for name, held in regularizer.state().items()}
         return Snapshot(tensors, {**numbers, "rate": optimizer.param_groups[0]["lr"]})
 
     if resume is not None and (known := resume.load()) is not None:
@@ -128,6 +133,7 @@ def train_network(
             known.numbers[name] for name in ("epoch", "done", "total", "last", "rate")
         )
         optimizer.param_groups[0]["lr"], scheduler.last_epoch = rate, first - 1
+        regularizer.restore(_under("regularizer/", known.tensors), first)
     for epoch in range(first, schedule.epochs + 1):
         network.train()
         total = total if done else 0.0
@@ -137,15 +143,15 @@ def train_network(
         order = torch.randperm(len(labels), generator=generator)
         parts = order.tensor_split(math.ceil(len(labels) / schedule.batch))
         for index in parts[done:]:
-            value = gradient(seen, labels, index)
-            if pull is not None:
-                pull()
+            value = gradient(seen, index)
+            regularizer.pull()
             optimizer.step()
             total += value * len(index)
             done += 1
             if resume is not None:
                 resume.offer(snapshot)
         done = 0
+        regularizer.turn()
         if not torch.isfinite(torch.tensor(total)):
             raise Diverged(epoch=epoch, rate=schedule.rate, last_loss=last)
         last = total / len(labels)
@@ -157,28 +163,12 @@ def train_network(
     return schedule.epochs
 
 
-def _optimizer(network: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
-    decay = 0.0 if schedule.optimizer == "l2_sp" else schedule.weight_decay
+def _optimizer(network: nn.Module, schedule: Schedule, decay: float) -> torch.optim.Optimizer:
     if schedule.optimizer == "adamw":
         return torch.optim.AdamW(network.parameters(), lr=schedule.rate, weight_decay=decay)
     return torch.optim.SGD(
         network.parameters(), lr=schedule.rate, momentum=schedule.momentum, weight_decay=decay
     )
-
-
-def _pull_of(network: nn.Module, schedule: Schedule) -> Callable[[], None]:
-    """Adds the gradient of L2-SP's penalty: towards the weights of now, and to zero in the head."""
-    first = {
-        name: torch.zeros_like(weight) if name.startswith("head.") else weight.detach().clone()
-        for name, weight in network.named_parameters()
-    }
-
-    def pull() -> None:
-        for name, weight in network.named_parameters():
-            if weight.grad is not None:
-                weight.grad.add_(weight.detach() - first[name], alpha=schedule.weight_decay)
-
-    return pull
 
 
 def fit_head(network: Classifier, features: Tensor, labels: Tensor, weight_decay: float) -> None:
@@ -216,13 +206,14 @@ def _training_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> dic
     return state
 
 
+def _under(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+
+
 def _restore_training(
     network: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Tensor]
 ) -> None:
-    prefix = "network/"
-    network.load_state_dict(
-        {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
-    )
+    network.load_state_dict(_under("network/", state))
     parameters = dict(network.named_parameters())
     for path, tensor in state.items():
         if path.startswith("optimizer/"):

@@ -50,6 +50,7 @@ class NonlinearProblem:
         self._compute = compute
         self._at_once = compute.at_once(network, task.train.images[:1], "evaluation")
         self._loss = make_loss(method.loss, target_scale, task.classes)
+        self._regularizer = method.regularizer
 
     def fit(
         self,
@@ -82,6 +83,7 @@ class NonlinearProblem:
             point.batch_norm,
             point.augment,
             point.optimizer,
+            self._regularizer,
         )
         train = self._task.train
         epochs = train_network(

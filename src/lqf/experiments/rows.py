@@ -42,6 +42,7 @@ def describe(method_name: str, method: Method, task: Task, settings: Settings, s
         "loss": method.loss,
         "target_scale": settings["target_scale"] if method.loss == "mse" else None,
         "optimizer": method.optimizer,
+        "regularizer": method.regularizer,
         "pooling": method.pooling,
         "device": device().type,
     }

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lqf.compute import Compute
+from lqf.experiments.regularizers import Regularizer
 from lqf.jacobian import Images
-from lqf.losses import Loss
 from lqf.memory import AtOnce
 from lqf.networks import BatchNorm
 
@@ -25,18 +25,20 @@ class Gradient:
 
     Args:
         network: the network that is trained.
-        loss: the loss, a mean over samples.
+        objective: a mean over samples, with their labels.
         batch: samples of a step.
         compute: precision.
     """
 
-    def __init__(self, network: nn.Module, loss: Loss, batch: int, compute: Compute) -> None:
-        self._network, self._loss = network, loss
+    def __init__(
+        self, network: nn.Module, objective: Regularizer, batch: int, compute: Compute
+    ) -> None:
+        self._network, self._objective = network, objective
         self._mixed = compute.mixed(next(network.parameters()).device)
         self._at_once = AtOnce(batch, "training")
 
-    def __call__(self, images: Images, labels: Tensor, index: Tensor) -> float:
-        """Mean loss of the samples in ``index``."""
+    def __call__(self, images: Images, index: Tensor) -> float:
+        """Mean objective of the samples in ``index``."""
         norms = [m for m in self._network.modules() if isinstance(m, BatchNorm) and m.training]
         before = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
 
@@ -47,7 +49,7 @@ class Gradient:
             total = 0.0
             for part in index.split(size):
                 outputs = outputs_in(self._mixed, self._network, images[part])
-                value = self._loss.value(outputs, labels[part])
+                value = self._objective.value(outputs, part)
                 share = len(part) / len(index)
                 (value if len(part) == len(index) else value * share).backward()
                 total += value.item() * share

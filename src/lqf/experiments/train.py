@@ -13,7 +13,7 @@ from lqf.method import Method, get
 
 
 def method_of(name: str, settings: Settings) -> Method:
-    """The five choices of a method: those of the settings, or the paper's point of that name."""
+    """The choices of a method: those of the settings, or the paper's point of that name."""
     return Method(**settings["method"]) if "method" in settings else get(name)
 
 

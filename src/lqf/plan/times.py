@@ -130,7 +130,7 @@ def hours(
     Args:
         works: The passes.
         times: Measured times of one device.
-        methods: Name -> the five choices; a method that is not measured takes the time of one that
+        methods: Name -> the choices; a method that is not measured takes the time of one that
             does the same to an image.
         speed: How many times as fast as the measured device the one is that the hours are for.
     """

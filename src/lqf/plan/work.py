@@ -76,7 +76,7 @@ def _jobs(
         if dataset in images:
             yield "train", name, _grid(config, points[name], all_of[dataset])
     experiments = config["experiments"]
-    for rule in ("elr", "kshot", "online"):
+    for rule in ("elr", "kshot", "online", "regularized"):
         for dataset, name, _ in settings.runs(config, [rule]):
             if dataset not in images:
                 continue
@@ -85,8 +85,10 @@ def _jobs(
                 grid = {**config["training"][method.training], "epochs": section["epochs"]}
                 fits = len(section["rates"]) * len(section["batches"])
                 yield rule, name, _fits(method, all_of[dataset], fits, grid)
-            elif rule == "kshot":
-                for shots in section["shots"]:
+            elif rule in ("kshot", "regularized"):
+                # Wrong labels come with the most images.
+                noisy = section["shots"][-1:] * len(section.get("noise", [0])[1:])
+                for shots in section["shots"] + noisy:
                     drawn = images[dataset].of_each_class(None if shots == "all" else shots)
                     yield rule, name, _grid(config, method, drawn)
             else:

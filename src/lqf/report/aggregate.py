@@ -9,7 +9,12 @@ from typing import Any
 
 import pandas as pd
 
-from lqf.report import aggregate_errors, aggregate_samples, aggregate_sweeps
+from lqf.report import (
+    aggregate_errors,
+    aggregate_regularized,
+    aggregate_samples,
+    aggregate_sweeps,
+)
 from lqf.report.raw import MissingRun, write
 
 Aggregator = Callable[[Path, dict[str, Any], Sequence[int]], dict[str, pd.DataFrame]]
@@ -23,6 +28,7 @@ _AGGREGATORS: dict[str, Aggregator] = {
     "online": aggregate_sweeps.online,
     "spectrum": aggregate_samples.spectrum,
     "informativeness": aggregate_samples.informativeness,
+    "regularized": aggregate_regularized.regularized,
 }
 """Of the folder runs/<scale>, a section of the config, and seeds where it has none: file name -> rows."""
 

@@ -30,6 +30,7 @@ AGGREGATED: dict[str, tuple[str, ...]] = {
         *("informativeness_scores.csv", "informativeness_correlation.csv"),
         *("informative_images.png", "removal.csv", "removal_runs.csv"),
     ),
+    "regularized": ("regularized.csv", "regularized_runs.csv"),
 }
 """Experiment -> the files that `aggregate` writes for it into results/<scale>/."""
 
@@ -42,10 +43,10 @@ EXTENSIONS: dict[Kind, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Artefact:
-    """One table or figure of the paper.
+    """One table or figure of the paper, or one of ours beside them.
 
     Attributes:
-        label: Its name in the paper.
+        label: Its name, where it is one of the paper its name there.
         experiment: The experiment that it shows, a key of `AGGREGATED`.
         title: What it shows, in one line.
         drawn_from: Names of the aggregated CSVs it is drawn from, in results/<scale>/, and a blank between.
@@ -160,6 +161,20 @@ ARTEFACTS: dict[str, Artefact] = {
             " removal.csv",
             "removal_most_least removal_most_random removal_least_random removal_iterative"
             " eq8_ranks_as_exact kfac_ranks_as_exact",
+        ),
+        Artefact(
+            "Table 3",
+            "regularized",
+            "Regularisers of non-linear fine-tuning and exact LQF, by images a class and wrong labels",
+            "regularized.csv",
+            "regularized_gap",
+        ),
+        Artefact(
+            "Figure 7",
+            "regularized",
+            "Regularisers of non-linear fine-tuning beside exact LQF: few images, wrong labels",
+            "regularized.csv",
+            "noise_exact",
         ),
     )
 }

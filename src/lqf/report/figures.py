@@ -329,6 +329,53 @@ def figure6(rows: pd.DataFrame, results: Path) -> Figure:
     return figure
 
 
+def figure7_rows(results: Path) -> pd.DataFrame:
+    """One row a method, number of images a class and percentage of wrong labels."""
+    rows = pd.read_csv(results / "regularized.csv")
+    # A mean over the data sets that all methods have, so that lines can be compared.
+    failed = rows.loc[rows["err_mean"].isna(), "dataset"]
+    kept = rows[~rows["dataset"].isin(failed)]
+    means = kept.groupby(["noise", "shots", "method"], sort=False).agg(
+        err_mean=("err_mean", "mean"),
+        n_datasets=("dataset", "size"),
+        n_seeds=("n_runs", "max"),
+    )
+    return means.reset_index()
+
+
+def figure7(rows: pd.DataFrame, results: Path) -> Figure:
+    """The error against images a class on the left, against wrong labels on the right."""
+    rows["shots"] = rows["shots"].astype(int)
+    most = rows["shots"].max()
+    figure = new_figure(PAGE, 2.8)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, column, own in (
+        (left, "shots", rows[rows["noise"] == 0]),
+        (right, "noise", rows[rows["shots"] == most]),
+    ):
+        titled = own.assign(method=own["method"].map(lambda name: TITLES.get(name, name)))
+        colours = {TITLES.get(m, m): COLOURS.get(m, NEUTRAL) for m in own["method"].unique()}
+        looks = {"hue": "method", "style": "method", "markers": True, "dashes": False}
+        sns.lineplot(
+            titled, x=column, y="err_mean", ax=axes, palette=colours, errorbar=None, **looks
+        )
+        ticks = sorted(rows[column].unique())
+        axes.set_xticks(ticks, [str(tick) for tick in ticks])
+        axes.minorticks_off()
+        axes.grid(axis="y")
+    left.set_xscale("log")
+    left.set_xticks(
+        sorted(rows["shots"].unique()), [str(t) for t in sorted(rows["shots"].unique())]
+    )
+    left.minorticks_off()
+    left.set(xlabel="training images a class", ylabel="test error, %", title="labels as they are")
+    right.set(xlabel="wrong labels, %", title=f"{counted(most, 'training image')} a class")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right upper")
+    for axes in (left, right):
+        axes.get_legend().remove()
+    return figure
+
+
 def _grid(strip: np.ndarray) -> np.ndarray:
     """Square pictures beside each other, laid out in lines with white gaps."""
     size = len(strip)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from lqf.report import measures_regularized
 from lqf.report.measured import NotTested, Results, below, certain_share, columns
 from lqf.report.rules import MEASURES
 from lqf.report.statistics import BOOTSTRAP_INTERVAL, Estimate, bootstrap, t_interval
@@ -328,5 +329,7 @@ def rank_correlation(results: Results, score: str) -> Estimate:
     return t_interval(values)
 
 
-FUNCTIONS: Mapping[str, Callable[..., Estimate]] = {name: globals()[name] for name in MEASURES}
+FUNCTIONS: Mapping[str, Callable[..., Estimate]] = {
+    name: {**vars(measures_regularized), **globals()}[name] for name in MEASURES
+}
 """Measure -> the function that takes it."""

@@ -40,6 +40,8 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "removal_area": ("first", "second", "schedule"),
     "schedule_area": ("removal", "first", "second"),
     "rank_correlation": ("score",),
+    "noise_cost": ("method",),
+    "regularized_gap": ("reference", "at"),
 }
 """Measure -> the arguments that a claim gives it, all of them required."""
 

@@ -1,4 +1,4 @@
-"""Tables 1 and 2 as CSV, Markdown and LaTeX, the paper's numbers beside ours."""
+"""Tables as CSV, Markdown and LaTeX, the paper's numbers beside ours."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pandas as pd
 
 from lqf.method import METHODS, TITLES
 from lqf.report import paper
+from lqf.report.words import counted
 
 DASH = "—"
 EDGE = "†"
@@ -70,7 +71,28 @@ def table2(results: Path) -> Table:
     return _table(pd.read_csv(results / "fine_grained.csv"), "table2")
 
 
-TABLES: dict[str, Callable[[Path], Table]] = {"table1": table1, "table2": table2}
+def table3(results: Path) -> Table:
+    """Table 3, of a folder results/<scale>: a block for each number of images and of wrong labels."""
+    rows = pd.read_csv(results / "regularized.csv")
+    methods = list(dict.fromkeys(rows["method"]))
+    least = rows["err_mean"].round(1).groupby([rows[c] for c in ("shots", "noise", "dataset")])
+    rows["best_linear"] = rows["err_mean"].round(1) == least.transform("min")
+    blocks = []
+    for (shots, noise), block in rows.groupby(["shots", "noise"], sort=False):
+        where = f"{counted(shots, 'image')} a class, {noise} % of labels wrong"
+        lines = [
+            (str(own["title"].iloc[0]), _cells(own, methods, compared=False))
+            for _, own in block.groupby("dataset", sort=False)
+        ]
+        blocks.append(Block(f"Test error (%), {where}", lines))
+    return rows.rename(columns={"best_linear": "best"}), blocks, methods
+
+
+TABLES: dict[str, Callable[[Path], Table]] = {
+    "table1": table1,
+    "table2": table2,
+    "table3": table3,
+}
 
 
 def markdown(blocks: Sequence[Block], methods: Sequence[str]) -> str:
@@ -125,10 +147,14 @@ def _lines(rows: pd.DataFrame, methods: Sequence[str]) -> list[tuple[str, list[s
     compared = bool(rows["paper_err"].notna().any())
     lines = []
     for _, own in rows.groupby("dataset", sort=False):
-        cells = {row["method"]: _cell(row, compared) for _, row in own.iterrows()}
         title = own["title"].iloc[0] + ("" if compared else f" [{DASH}]")
-        lines.append((title, [cells.get(method, DASH) for method in methods]))
+        lines.append((title, _cells(own, methods, compared)))
     return lines
+
+
+def _cells(rows: pd.DataFrame, methods: Sequence[str], compared: bool) -> list[str]:
+    cells = {row["method"]: _cell(row, compared) for _, row in rows.iterrows()}
+    return [cells.get(method, DASH) for method in methods]
 
 
 def _cell(row: pd.Series, compared: bool) -> str:

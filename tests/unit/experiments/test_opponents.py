@@ -30,11 +30,14 @@ def distance(trained: torch.nn.Module) -> float:
     )
 
 
-@pytest.mark.parametrize("name", ["nlft_adamw", "lp_ft", "l2_sp"])
-def test_a_point_of_the_grid_names_its_optimizer_and_learns(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [("nlft_adamw", "adamw"), ("lp_ft", "lp_ft"), ("l2_sp", "sgd")]
+)
+def test_a_point_of_the_grid_names_its_optimizer_and_learns(name: str, optimizer: str) -> None:
     grid = {"rates": [0.01], "weight_decays": [1e-4], "batch_norm": ["frozen"], "epochs": 3}
     (point,) = grid_points(METHODS[name], {**grid, "batch": 4, "momentum": 0.9})
-    assert point.optimizer == METHODS[name].optimizer == METHODS[name].training
+    assert point.optimizer == METHODS[name].optimizer == optimizer
+    assert METHODS[name].training == name.removeprefix("nlft_")
     problem = make_problem(METHODS[name], network(), task(), 15.0, fold=True)
     before = F.cross_entropy(network()(task().train.images), task().train.labels).item()
 

@@ -117,8 +117,8 @@ def test_one_step_is_finite(name: str) -> None:
 def test_the_methods_are_those_of_the_tables() -> None:
     ablations = {name for name in METHODS if name.startswith("lqf_no_")}
     tested = {"nlft", "mpn_cov", "fc", "gaf", "lqf_fc", "lqf", "lqf_exact", "b_lqf"}
-    # The same networks and heads, by other optimizers.
-    others = {"nlft_adamw", "lp_ft", "l2_sp", "ridge_head", "lqf_euclidean"}
+    # The same networks and heads, by other optimizers or with a regulariser.
+    others = {"nlft_adamw", "lp_ft", "l2_sp", "ps_kd", "elr", "ridge_head", "lqf_euclidean"}
     assert set(METHODS) - ablations - others == tested
 
 

@@ -78,6 +78,10 @@ def test_few_images_a_class_are_few_passes(config: dict[str, Any]) -> None:
     every = only(config, "kshot", datasets=["digits"], methods=["gaf"], shots=[1, "all"])
     assert every[0].passes.training == 2 * 5 * (10 + IMAGES["digits"].train)
 
+    noise = {"datasets": ["digits"], "methods": ["gaf"], "shots": [1, 3], "noise": [0, 20, 40]}
+    wrong = only(config, "regularized", **noise)
+    assert wrong[0].passes.training == 2 * 5 * (10 + 3 * 30)
+
 
 def test_a_sweep_of_rates_has_its_own_epochs(config: dict[str, Any]) -> None:
     found = only(

@@ -21,6 +21,8 @@ COLUMNS = [
     "method",
     "seed",
     "shots",
+    "noise",
+    "regularizer",
     "mode",
     "step",
     "n_train",
@@ -91,6 +93,15 @@ FACTOR = {
     "lqf_no_kfac_leaky": 1.5,
 }
 
+# Method -> error over that of NLFT, and what 1 % of wrong labels costs, in points.
+REGULARIZED = {
+    "nlft": (1.0, 0.5),
+    "l2_sp": (0.9, 0.4),
+    "ps_kd": (0.95, 0.45),
+    "elr": (0.8, 0.1),
+    "lqf_exact": (0.6, 0.2),
+}
+
 SETTINGS: dict[str, Any] = {
     "scale": "demo",
     "seeds": [0, 1, 2],
@@ -128,6 +139,12 @@ SETTINGS: dict[str, Any] = {
             "max_epochs": 60,
         },
         "informativeness": {"dataset": "digits", "shown": 25, "removals": [0, 8, 16, 32, 64, 96]},
+        "regularized": {
+            "datasets": list(BASE),
+            "methods": list(REGULARIZED),
+            "shots": [1, 5, 20],
+            "noise": [0, 20, 40],
+        },
     },
 }
 
@@ -270,6 +287,24 @@ def _kshot(runs: Path, random: np.random.Generator) -> None:
             write_metrics(runs, "kshot", rows)
 
 
+def _regularized(runs: Path, random: np.random.Generator) -> None:
+    conditions = [(1, 0), (5, 0), (20, 0), (20, 20), (20, 40)]
+    for dataset, method, seed in itertools.product(BASE, REGULARIZED, range(3)):
+        factor, cost = REGULARIZED[method]
+        rows = []
+        for shots, noise in conditions:
+            error = BASE[dataset] * factor * shots**-0.2 + cost * noise + random.normal(0, 0.3)
+            more = {"shots": shots, "noise": noise, "n_train": 10 * shots}
+            more["regularizer"] = method if method in ("l2_sp", "ps_kd", "elr") else "none"
+            rows += mark(
+                [
+                    metrics_row(dataset, method, seed, abs(e), rate=rate, **more)
+                    for e, rate in ((error, 0.1), (error * 1.2, 0.01))
+                ]
+            )
+        write_metrics(runs, "regularized", rows)
+
+
 def _online(runs: Path, random: np.random.Generator) -> None:
     for method, seed in itertools.product(("lqf", "nlft"), range(3)):
         rows = []
@@ -357,7 +392,7 @@ def _samples(runs: Path, random: np.random.Generator) -> None:
 def write_world(root: Path) -> Path:
     """Writes invented runs of all experiments and a data set; returns runs/demo."""
     runs, random = root / "runs" / "demo", np.random.default_rng(7)
-    for part in (_train, _elr, _kshot, _online, _samples):
+    for part in (_train, _elr, _kshot, _online, _samples, _regularized):
         part(runs, random)
     (root / "data" / "demo" / "digits").mkdir(parents=True)
     images = random.integers(0, 256, (600, 24, 24, 3), dtype=np.uint8)

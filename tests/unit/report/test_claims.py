@@ -204,6 +204,39 @@ def test_online_gap_and_cost(tmp_path: Path) -> None:
         measured(tmp_path, "online_gap", method="lqf")
 
 
+REGULARIZED = [
+    {"dataset": d, "shots": k, "noise": n, "method": m, "regularizer": r, "err_mean": e + extra}
+    for d, extra in (("p", 0.0), ("q", 2.0))
+    for m, r, errors in (
+        ("nlft", "none", (30, 20, 10, 30)),
+        ("elr", "elr", (28, 18, 9, 14)),
+        ("l2_sp", "l2_sp", (25, 19, 8, 24)),
+        ("lqf_exact", "none", (20, 15, 7, 11)),
+    )
+    for (k, n), e in zip(((1, 0), (5, 0), (20, 0), (20, 40)), errors, strict=True)
+]
+
+
+def test_what_wrong_labels_cost_is_compared_with_whoever_they_cost_least(tmp_path: Path) -> None:
+    write(tmp_path, "regularized.csv", REGULARIZED)
+    assert measured(tmp_path, "noise_cost", method="lqf_exact").value == pytest.approx(4 - 5)
+    assert measured(tmp_path, "noise_cost", method="elr").value == pytest.approx(5 - 4)
+    write(tmp_path, "regularized.csv", [row for row in REGULARIZED if row["noise"] == 0])
+    with pytest.raises(NotTested, match="no wrong labels"):
+        measured(Path(tmp_path), "noise_cost", method="elr")
+
+
+def test_a_gap_is_that_to_the_best_regulariser(tmp_path: Path) -> None:
+    write(tmp_path, "regularized.csv", REGULARIZED)
+    gaps = {
+        at: measured(tmp_path, "regularized_gap", reference="lqf_exact", at=at).value
+        for at in (1, 5, 20)
+    }
+    assert gaps == pytest.approx({1: 25 - 20, 5: 18 - 15, 20: 8 - 7})
+    with pytest.raises(NotTested, match="does not have lqf_exact"):
+        measured(tmp_path, "regularized_gap", reference="lqf_exact", at=3)
+
+
 def test_printed_results_have_both_tables() -> None:
     printed = PaperResults()
     assert len(printed.frame("comparison.csv")) == 50

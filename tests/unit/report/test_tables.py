@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lqf.report.tables import latex, markdown, table1, table2
+from lqf.report.tables import latex, markdown, table1, table2, table3
 
 
 def cells(text: str, title: str, block: int = 0) -> list[str]:
@@ -66,6 +66,25 @@ def test_printed_numbers_stand_beside_ours(results: Path, tmp_path: Path) -> Non
     assert line[3].endswith("[—]")
     own = numbers[(numbers["dataset"] == "accents") & (numbers["method"] == "b_lqf")]
     assert own["diff"].iloc[0] == pytest.approx(-1.1)
+
+
+def test_table3_has_a_block_for_each_number_of_images_and_of_wrong_labels(results: Path) -> None:
+    numbers, blocks, methods = table3(results)
+    assert [block.heading.partition(", ")[2] for block in blocks] == [
+        "1 image a class, 0 % of labels wrong",
+        "5 images a class, 0 % of labels wrong",
+        "20 images a class, 0 % of labels wrong",
+        "20 images a class, 20 % of labels wrong",
+        "20 images a class, 40 % of labels wrong",
+    ]
+    for block in blocks:
+        assert len(block.lines) == numbers["dataset"].nunique()
+        for title, line in block.lines:
+            errors = [float(cell.split()[0].strip("*†")) for cell in line]
+            assert [cell[0] == "*" for cell in line] == [one == min(errors) for one in errors], (
+                title
+            )
+    assert cells(markdown(blocks, methods), "Digits")[-1].startswith("**2.")
 
 
 def test_latex_is_balanced_and_escaped(results: Path) -> None:
