@@ -10,16 +10,8 @@ from typing import Any
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
-# Pages that other parts of the project write, where they are there.
-_OPTIONAL = ("deviations.md", "faults.md")
 _INCLUDE = re.compile(r"<!-- include (\S+) -->")
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)[^)]+\)")
-
-
-def on_config(config: Any) -> Any:
-    """Add the optional pages to the navigation."""
-    config["nav"] += [one for one in _OPTIONAL if (ROOT / "docs" / one).is_file()]
-    return config
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

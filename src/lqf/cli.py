@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -18,7 +19,7 @@ from typing import Any, TextIO
 
 import shtab
 
-from lqf import __version__
+from lqf import __version__, orphans
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -238,7 +239,9 @@ def _guarded(options: argparse.Namespace) -> int:
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         if os.environ.get("LQF_TRACEBACK"):
             traceback.print_exc()
-        print(f"lqf {options.command}: {error}", file=sys.stderr)
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        hint = "; make room and run the same command again." if full else ""
+        print(f"lqf {options.command}: {error}{hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"lqf {options.command}: interrupted.", file=sys.stderr)
@@ -256,5 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, 1 after an error that a user can mend, told in one sentence, or 130 after ctrl-C.
     """
     options = _parser().parse_args(arguments)
+    if parent := os.environ.get(orphans.PARENT):
+        orphans.end_with(int(parent))
     with _logged(options.log):
         return _guarded(options)

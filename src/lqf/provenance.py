@@ -90,6 +90,23 @@ def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record, "hash": digest(json.dumps(record, sort_keys=True))}
 
 
+def unsealed(path: Path) -> dict[str, Any] | None:
+    """Read a JSON file that was sealed.
+
+    Args:
+        path: the file; one that was written without a hash has nothing to be compared with.
+
+    Returns:
+        The record without its hash, or None if it is not what was written.
+    """
+    try:
+        found: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        said = found.pop("hash", None)
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return found if said in (None, sealed(found)["hash"]) else None
+
+
 def read(path: Path) -> dict[str, Any]:
     """Read what a result was made from, and check that it is still what its job wrote.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,14 +116,10 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> None:
     process.wait(60)
 
 
-def finish(folder: Path, *arguments: str, seconds: float = 600) -> int:
+def finish(folder: Path, *arguments: str, seconds: float = 3600) -> int:
     """Run the workflow to its end; returns the exit code."""
-    # A workflow that was killed has left Snakemake's lock behind.
-    subprocess.run(
-        [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--unlock",
-         "--configfile", "mine.yaml"],
-        cwd=folder, check=False, capture_output=True, timeout=120,
-    )  # fmt: skip
+    # A workflow that was killed has left Snakemake's lock behind; this is what --unlock does.
+    shutil.rmtree(folder / ".snakemake" / "locks", ignore_errors=True)
     process = start(folder, *arguments)
     try:
         return process.wait(seconds)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -64,6 +66,43 @@ def test_one_dead_data_set_costs_its_own_runs_only(world: Path, tmp_path: Path) 
     assert set(pd.read_csv(partial / "claims.csv")["verdict"]) == {"not tested"}
     assert miniature.results(folder) == miniature.results(world / "whole")
     assert "Partial" in (folder / "figures/faults_partial/table1.rst").read_text("utf-8")
+
+
+def planned(folder: Path) -> set[str]:
+    """Rules that the workflow would run."""
+    (folder / "output").unlink(missing_ok=True)
+    assert miniature.finish(folder, "--dry-run") == 0, (folder / "output").read_text()
+    return set(re.findall(r"^([a-z_]+) +\d+$", (folder / "output").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("times", [(1e9, 1e9), (4e9, 4e9), (1e9, 4e9)])
+def test_a_clock_that_jumped_makes_no_training_run_again(
+    times: tuple[float, float], world: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(world / "whole", folder)
+    moments = random.Random(0)
+    for place in ("data", "runs", "results"):
+        for file in sorted((folder / place).rglob("*")):
+            os.utime(file, (moment := moments.uniform(*times), moment))
+
+    rules = planned(folder)
+
+    assert rules <= {"total", "results", "aggregate_comparison", "claims"}
+
+
+def test_an_image_that_another_one_replaces_is_prepared_again_however_old_it_is(
+    world: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(world / "whole", folder)
+    images = folder / "images/one/train"
+    shutil.copyfile(images / "class0/0.png", images / "class0/1.png")
+    os.utime(images / "class0/1.png", (1e9, 1e9))
+
+    rules = planned(folder)
+
+    assert {"prepare", "train"} <= rules
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "run.json"])

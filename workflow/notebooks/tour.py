@@ -28,11 +28,11 @@ import pandas as pd
 import torch
 from IPython.display import HTML, Code, Image, Markdown, display
 from PIL import Image as Picture
-from safetensors.torch import load_file
 
 from lqf import LQF
 from lqf.data.packed import PackedDataset
 from lqf.networks import build, fold_batch_norm
+from lqf.networks.weights import read_state
 from lqf.report import artefacts, tables
 from lqf.report.figures import FIGURES
 
@@ -78,7 +78,7 @@ network = build(
     slope=tour["backbone"]["slope"],
     seed=0,
 )
-network.features.load_state_dict(load_file(tour["weights"]))
+network.features.load_state_dict(read_state(Path(tour["weights"])))
 network = fold_batch_norm(network.eval())
 
 model = LQF(network, len(data.classes), head="keep", activation=None).fit(train)

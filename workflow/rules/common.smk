@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from lqf import backbones
 from lqf import config as settings
 from lqf import devices
+from lqf import orphans
 from lqf.config_keys import IMPLIED
 from lqf.data import own, prepared, published_reader
 from lqf.report import artefacts
@@ -67,6 +68,9 @@ if workflow.local_exec:
             workflow.global_resources[name] = limit
 
 # These are no parameters of a job, which would run again for a change of them.
+if "APPTAINER" not in DEPLOYMENT:
+    # A container may not see the process.
+    os.environ[orphans.PARENT] = str(os.getpid())
 os.environ.setdefault("LQF_DEVICE", CONFIG["device"])
 os.environ.setdefault("LQF_CHECKPOINT_SECONDS", str(CONFIG["checkpoint_seconds"]))
 

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.stats import ttest_ind_from_stats
 
 from lqf.app.output import tell
+from lqf.report import seals
 from lqf.report.artefacts import CLAIMS_FILE
 
 # Tables of errors by data set and method: mean and standard deviation over seeds.
@@ -36,8 +37,10 @@ def compared(first: Path, second: Path) -> dict[str, Any]:
         Numbers compared, those that differ in words, and the answer.
 
     Raises:
-        ValueError: If a folder holds no results, or nothing that both hold.
+        ValueError: If a folder holds no results, damaged ones, or nothing that both hold.
     """
+    for folder in (first, second):
+        seals.check(folder, [*_ERRORS, CLAIMS_FILE])
     ours, theirs = (_errors(folder) for folder in (first, second))
     pairs = ours.merge(theirs, on=_KEY, suffixes=("_1", "_2"))
     if pairs.empty:

@@ -19,6 +19,7 @@ from lqf.data.folder import digest_of
 from lqf.data.published import File, Published, Weights
 from lqf.data.verify import WrongFile, verify
 from lqf.pages import write_text
+from lqf.provenance import sealed, unsealed
 
 MANIFEST = "archives.json"
 _LOG = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ def obtain(
             pinned = {key: entry[key] for key in ("bytes", "sha256", "from")}
             pins.pin(f"{dataset.name}/{file.name}", lock, pinned)
     manifest = folder / MANIFEST
-    whole = {"name": dataset.name, "files": [entry for _, entry in found]}
+    whole = sealed({"name": dataset.name, "files": [entry for _, entry in found]})
     write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", manifest)
     return manifest
 
@@ -98,7 +99,7 @@ def read_manifest(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Read what `obtain` has brought together.
 
     Raises:
-        ValueError: If the manifest or a file is missing, or a file has another size.
+        ValueError: If the manifest or a file is missing, or a bit of one differs.
     """
     manifest = folder / MANIFEST
     if not manifest.is_file():
@@ -106,10 +107,12 @@ def read_manifest(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
             f"there are no archives in {folder}: run `python -m lqf download` with this folder as "
             "its output."
         )
-    entries = json.loads(manifest.read_text("utf-8"))["files"]
-    files = [(folder / entry["path"], entry) for entry in entries]
+    found = unsealed(manifest)
+    if found is None:
+        raise ValueError(f"{manifest} is damaged or was edited: remove it and download again.")
+    files = [(folder / entry["path"], entry) for entry in found["files"]]
     for path, entry in files:
-        if not path.is_file() or path.stat().st_size != entry["bytes"]:
+        if not path.is_file() or digest_of(path) != entry["sha256"]:
             raise ValueError(
                 f"{manifest} names {path}, which is missing or has changed: remove the manifest and "
                 "download again."

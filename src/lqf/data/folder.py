@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from lqf.provenance import sealed, unsealed
 
 FILES = ("images.npy", "index.csv", "dataset.json", "contact_sheet.png")
 SMALLEST_IMAGE, LARGEST_IMAGE = 16, 1024
@@ -85,10 +88,53 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
 
 
 def write_description(folder: Path, description: Mapping[str, Any]) -> None:
-    """Write dataset.json, with the digests of the array and of the index added."""
+    """Write dataset.json, with the digests of the array, of the index and of itself added."""
     digests = {name: digest_of(folder / name) for name in FILES[:2]}
-    text = json.dumps({**description, "sha256": digests}, indent=2, ensure_ascii=False)
+    text = json.dumps(sealed({**description, "sha256": digests}), indent=2, ensure_ascii=False)
     (folder / "dataset.json").write_text(text + "\n", encoding="utf-8")
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """Read dataset.json.
+
+    Raises:
+        ValueError: If it is not what was written.
+    """
+    found = unsealed(folder / "dataset.json")
+    if found is None:
+        raise ValueError(_damaged(folder, "dataset.json"))
+    return found
+
+
+def read_checked(folder: Path, files: Collection[str] = FILES[:2]) -> dict[str, Any]:
+    """Read dataset.json, and see that files beside it are the ones that it was written for.
+
+    Args:
+        folder: The prepared data set.
+        files: Which to look at; images.npy takes about a second a gigabyte.
+
+    Raises:
+        ValueError: If a bit of one of them differs.
+    """
+    description = read_description(folder)
+    for name, digest in description.get("sha256", {}).items():
+        path = folder.absolute() / name
+        if name in files and digest != _digest_once(path, path.stat().st_mtime_ns):
+            raise ValueError(_damaged(folder, name))
+    return description
+
+
+@functools.cache
+def _digest_once(path: Path, changed: int) -> str:
+    # A job opens its data set several times, and an array may be large.
+    return digest_of(path)
+
+
+def _damaged(folder: Path, name: str) -> str:
+    return (
+        f"{folder / name} is damaged or was edited: delete the folder {folder} and prepare the data set "
+        "again."
+    )
 
 
 def _replace(folder: Path, partial: Path) -> None:

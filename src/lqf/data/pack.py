@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -18,6 +19,7 @@ from tqdm import tqdm
 
 from lqf.data.decode import Undecodable, decode
 from lqf.devices import usable_cores
+from lqf.orphans import end_with
 
 # Below this many images the start of further processes costs more than they save.
 _WORTH_WORKERS = 256
@@ -84,7 +86,8 @@ def _results(
         return
     # Started afresh, a worker shares no thread or lock with whoever calls this.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    # A worker whose parent was killed would wait for work for ever.
+    with ProcessPoolExecutor(workers, context, end_with, (os.getpid(),)) as pool:
         try:
             yield from pool.map(decoded, batches, chunksize=4)
         except BaseException:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lqf.backbones import CENTRED, Normalisation
 from lqf.data.catalogue import SPLITS
+from lqf.data.folder import read_checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ class PackedDataset:
         """Open a folder that `lqf.data.prepare` wrote.
 
         Raises:
-            ValueError: If a file is missing or the files do not belong together.
+            ValueError: If a file is missing or damaged, or the files do not belong together.
         """
         folder = Path(folder)
         for file in ("dataset.json", "index.csv", "images.npy"):
@@ -54,7 +54,7 @@ class PackedDataset:
                     f"no data set in {folder}: {file} is missing; run `python -m lqf prepare` "
                     "with this folder as its output."
                 )
-        description: dict[str, Any] = json.loads((folder / "dataset.json").read_text("utf-8"))
+        description = read_checked(folder)
         with (folder / "index.csv").open(encoding="utf-8", newline="") as index:
             lines = list(csv.DictReader(index))
         images = np.load(folder / "images.npy", mmap_mode="r")

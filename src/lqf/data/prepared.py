@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from lqf.data.catalogue import SPLITS
+from lqf.data.folder import read_checked
 
 
 def problems(folder: Path) -> Iterator[str]:
@@ -17,9 +17,9 @@ def problems(folder: Path) -> Iterator[str]:
     if not (index.is_file() and about.is_file()):
         return
     try:
-        classes = json.loads(about.read_text(encoding="utf-8"))["classes"]
-    except (json.JSONDecodeError, KeyError, TypeError):
-        yield f"{about} is damaged: delete the folder {folder} and prepare the data set again."
+        classes = read_checked(folder, [index.name]).get("classes", [])
+    except ValueError as error:
+        yield str(error)
         return
     with open(index, newline="", encoding="utf-8") as handle:
         counts = Counter((row["split"], row["class"]) for row in csv.DictReader(handle))

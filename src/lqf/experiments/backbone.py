@@ -6,14 +6,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from lqf import backbones
 from lqf.data.archives import read_manifest
 from lqf.experiments.task import Settings
 from lqf.networks import build_features, kept_activations
 from lqf.networks.inplace_abn import converted
-from lqf.networks.weights import features_state, read_state
+from lqf.networks.weights import features_state, read_state, write_state
 from lqf.run import replaced
 
 log = logging.getLogger(__name__)
@@ -58,5 +56,5 @@ def backbone(
     about = {"network": section["network"], "weights": name or path.name}
     log.info("%s: %d tensors of %s from %s", activation, len(kept), section["network"], path)
     with replaced(output) as temporary:
-        save_file(kept, temporary, metadata=about)
+        write_state(temporary, kept, about)
     return about

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from lqf.experiments.nonlinear import Schedule, outputs_of, train_network
 from lqf.experiments.task import Settings, load_task
 from lqf.losses import CrossEntropy, error_rate
 from lqf.networks import build
+from lqf.networks.weights import write_state
 from lqf.run import device, progress, replaced
 
 log = logging.getLogger(__name__)
@@ -78,5 +78,5 @@ def pretrain(activation: str, data: Path, output: Path, settings: Settings) -> d
     log.info("source task %s: test error %.2f %%", recipe["dataset"], errors["test_err"])
     with replaced(output) as temporary:
         state = {name: t.contiguous() for name, t in network.features.state_dict().items()}
-        save_file(state, temporary, metadata={k: f"{v:.4f}" for k, v in errors.items()})
+        write_state(temporary, state, {k: f"{v:.4f}" for k, v in errors.items()})
     return errors

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 from torch import Tensor
 
 from lqf import backbones
@@ -20,6 +19,7 @@ from lqf.data.packed import PackedDataset
 from lqf.jacobian import Images
 from lqf.method import Method
 from lqf.networks import Classifier, CovariancePooling, build, recalibrate_batch_norm
+from lqf.networks.weights import read_state
 from lqf.run import device
 
 Settings = Mapping[str, Any]
@@ -166,7 +166,7 @@ def build_network(
         covariance_dimension=backbone["covariance_dimension"],
         seed=seed,
     )
-    network.features.load_state_dict(load_file(weights))
+    network.features.load_state_dict(read_state(weights))
     layout = Compute.of(settings).memory_format
     network = network.to(device()).to(memory_format=layout).eval()
     if backbones.swapped(backbone, method.activation):

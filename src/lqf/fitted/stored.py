@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,10 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lqf import __version__
+from lqf.networks.weights import checksum, write_state
 
 FORMAT = "lqf-3"
 
@@ -42,8 +41,7 @@ def write(
     temporary = Path(f"{os.fspath(path)}.{os.getpid()}.partial")
     try:
         plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-        metadata["sha256"] = _checksum(plain, metadata)
-        save_file(plain, temporary, metadata)
+        write_state(temporary, plain, metadata)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -74,7 +72,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
                 )
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             said = metadata.pop("sha256", "")
-            if _checksum(tensors, {**metadata, "format": FORMAT}) != said:
+            if checksum(tensors, {**metadata, "format": FORMAT}) != said:
                 raise ValueError(
                     f"{name} is damaged: its content is not what was written; take a copy of it, or fit "
                     "the model again."
@@ -85,16 +83,6 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
         ) from error
     metadata.pop("version", None)
     return tensors, {key: json.loads(value) for key, value in metadata.items()}
-
-
-def _checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
-    """SHA-256 of all tensors and all metadata."""
-    digest = hashlib.sha256(json.dumps(dict(metadata), sort_keys=True).encode())
-    for key in sorted(tensors):
-        value = tensors[key]
-        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
-        digest.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def other_network(path: str | os.PathLike[str], reason: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import pickle
 import re
@@ -9,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 State = dict[str, Tensor]
@@ -40,11 +42,12 @@ def read_state(path: Path) -> State:
         Tensors by name, without the prefix ``module.`` that data-parallel training leaves.
 
     Raises:
-        WrongWeights: if the file cannot be read, holds code, or holds no state dict.
+        WrongWeights: if the file cannot be read, holds code, holds no state dict, or was written by
+            `write_state` and is not as it was.
     """
     try:
         if path.suffix == ".safetensors":
-            content: object = load_file(path)
+            content: object = _read_safetensors(path)
         elif not _beginning(path).startswith(_SAVED):
             raise WrongWeights(f"{path} is no file of weights: torch.save did not write it.")
         else:
@@ -78,6 +81,46 @@ def read_state(path: Path) -> State:
     while state and all(name.startswith(_WRAPPED) for name in state):
         state = {name.removeprefix(_WRAPPED): value for name, value in state.items()}
     return {_DENSE.sub(r"\1\2", name): value for name, value in state.items()}
+
+
+def write_state(path: Path, state: State, about: Mapping[str, str]) -> None:
+    """Write a safetensors file with a checksum of its content.
+
+    Args:
+        path: the file.
+        state: tensors by name.
+        about: what else is noted in it.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    try:
+        save_file(state, path, {**about, "sha256": checksum(state, about)})
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {first_line(error)}.") from None
+
+
+def _read_safetensors(path: Path) -> State:
+    with safe_open(path, framework="pt") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        about = file.metadata() or {}
+    # Files from elsewhere have none.
+    said = about.pop("sha256", None)
+    if said not in (None, checksum(state, about)):
+        raise WrongWeights(
+            f"{path} is damaged: its content is not what was written; delete it and make it again."
+        )
+    return state
+
+
+def checksum(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    """SHA-256 of tensors and of what is noted beside them."""
+    digest = hashlib.sha256(json.dumps(dict(about), sort_keys=True).encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _beginning(path: Path) -> bytes:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from lqf.data.folder import read_description
 from lqf.report import (
     aggregate_errors,
     aggregate_regularized,
     aggregate_samples,
     aggregate_sweeps,
+    artefacts,
+    seals,
 )
 from lqf.report.raw import MissingRun, write
 
@@ -63,7 +65,7 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[s
     data = Path(settings.get("data") or runs.parent.parent / "data" / runs.name)
     seeds = settings.get("seeds", [0])
     described = {
-        about.parent.name: json.loads(about.read_text(encoding="utf-8"))
+        about.parent.name: read_description(about.parent)
         for about in sorted(data.glob("*/dataset.json"))
     }
     left_out: list[dict[str, Any]] = []
@@ -85,5 +87,7 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[s
             scores = pd.read_csv(output / "informativeness_scores.csv")
             shown = sections[experiment].get("shown", 25)
             aggregate_samples.save_images(scores, shown, data, output / "informative_images.png")
+        if frames:
+            seals.seal(output, experiment, artefacts.AGGREGATED[experiment])
         left_out += [{"experiment": experiment, **one} for one in lacking]
     return left_out

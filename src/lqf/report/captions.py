@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined, Template
 
 from lqf.method import TITLES
 from lqf.pages import write_text
-from lqf.report import artefacts, paper
+from lqf.report import artefacts, paper, seals
 from lqf.report.tables import EDGE
 from lqf.report.words import MATRICES, SHOWN, counted, digits
 
@@ -30,8 +30,10 @@ def caption(name: str, results: Path, output_folder: Path) -> None:
     Raises:
         ValueError: There is no artefact of that name.
         MissingResults: An aggregated file that it needs is missing.
+        DamagedResults: A file of the results is not what was written.
     """
     artefact = artefacts.check_results(name, results)
+    seals.check(results, [*artefact.sources, artefacts.CLAIMS_FILE])
     text = f"**{artefact.label}. {artefact.title}.**\n"
     text += f"Scale: {_plain(results.name)}. {body(name, results)}"
     if (file := results / artefacts.MISSING_FILE).is_file():

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lqf.report import artefacts, rules
+from lqf.report import artefacts, rules, seals
 from lqf.report.measured import NotTested, PaperResults, Results
 from lqf.report.measures import FUNCTIONS
 from lqf.report.raw import write
@@ -42,7 +42,9 @@ def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]
 
     Raises:
         BadClaim: A claim is malformed, or two have one id.
+        DamagedResults: A file of the results is not what was written.
     """
+    seals.check(results, artefacts.aggregated_files(artefacts.AGGREGATED))
     seen: set[str] = set()
     ours, printed = Results(results), PaperResults()
     missing = _missing(results)
@@ -70,6 +72,7 @@ def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]
         )
     frame = pd.DataFrame(rows, columns=_COLUMNS)
     write(frame, output)
+    seals.seal(output.parent, output.stem, [output.name])
     return frame
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from lqf.pages import write_text
-from lqf.report import artefacts
+from lqf.report import artefacts, seals
 from lqf.report.raw import write
 from lqf.report.tables import TABLES, latex, markdown
 
@@ -26,8 +26,10 @@ def draw(name: str, results: Path, output_folder: Path) -> list[Path]:
     Raises:
         ValueError: There is no artefact of that name.
         MissingResults: An aggregated file that it needs is missing.
+        DamagedResults: A file of the results is not what was written.
     """
     artefact = artefacts.check_results(name, results)
+    seals.check(results, artefact.sources)
     numbers = output_folder / f"{name}.csv"
     if artefact.kind == "table":
         rows, blocks, methods = TABLES[name](results)

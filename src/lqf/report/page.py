@@ -15,7 +15,7 @@ from docutils.core import publish_parts
 from markupsafe import Markup
 
 from lqf.pages import write_page
-from lqf.report import artefacts
+from lqf.report import artefacts, seals
 from lqf.report.words import digits
 
 #: Verdicts in the order of the page, with the style of each.
@@ -48,7 +48,7 @@ def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
         How many claims have each verdict.
 
     Raises:
-        ValueError: If the folder holds no claims.
+        ValueError: If the folder holds no claims, or damaged ones.
     """
     path = results / artefacts.CLAIMS_FILE
     if not path.is_file():
@@ -56,6 +56,7 @@ def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
             f"{results} holds no {artefacts.CLAIMS_FILE}: give a folder results/SCALE of a run that is "
             "whole."
         )
+    seals.check(results, [artefacts.CLAIMS_FILE])
     claims = [_claim(row) for _, row in pd.read_csv(path).iterrows()]
     present = [one["verdict"] for one in claims]
     counts = {verdict: present.count(verdict) for verdict in VERDICTS if verdict in present}

@@ -1,6 +1,5 @@
 import csv
 import dataclasses
-import json
 import subprocess
 import sys
 from collections import Counter
@@ -12,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lqf.data import catalogue
+from lqf.data.folder import read_description, write_description
 from lqf.data.packed import PackedDataset
 from lqf.data.prepare import prepare
 
@@ -150,14 +150,15 @@ def test_a_missing_file_is_refused(folder, tmp_path, file):
 def test_images_that_do_not_match_the_index_are_refused(folder, tmp_path):
     _copy(folder, tmp_path)
     np.save(tmp_path / "images.npy", np.load(folder / "images.npy")[:-1])
+    write_description(tmp_path, read_description(folder))
     with pytest.raises(ValueError, match=r"index.csv has 88 rows"):
         PackedDataset.load(tmp_path)
 
 
 def test_a_class_that_the_description_does_not_name_is_refused(folder, tmp_path):
     _copy(folder, tmp_path)
-    description = json.loads((tmp_path / "dataset.json").read_text())
+    description = read_description(folder)
     description["classes"][0] = "fur"
-    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    write_description(tmp_path, description)
     with pytest.raises(ValueError, match=r"row 0 of index.csv .* has class 'stripes'"):
         PackedDataset.load(tmp_path)

@@ -74,7 +74,7 @@ def test_nothing_touches_the_edge_of_a_figure(drawn: Path, name: str) -> None:
 def test_a_figure_shows_its_csv(results: Path, drawn: Path, tmp_path: Path, name: str) -> None:
     # Changing a drawn number changes the picture.
     copy = tmp_path / "demo"
-    shutil.copytree(results, copy)
+    shutil.copytree(results, copy, ignore=shutil.ignore_patterns("*.sha256"))
     column = {
         "figure1_left": ("relative.csv", "rel_increase_pct"),
         "figure1_right": ("elr.csv", "err_mean"),
@@ -113,7 +113,7 @@ def test_captions_say_scale_n_and_verdicts(drawn: Path) -> None:
 
 def test_a_caption_follows_the_verdict(results: Path, tmp_path: Path) -> None:
     copy = tmp_path / "demo"
-    shutil.copytree(results, copy)
+    shutil.copytree(results, copy, ignore=shutil.ignore_patterns("*.sha256"))
     frame = pd.read_csv(copy / "claims.csv")
     frame.loc[frame["id"] == "condition_improves", "verdict"] = "fails"
     frame.to_csv(copy / "claims.csv", index=False)
@@ -123,7 +123,7 @@ def test_a_caption_follows_the_verdict(results: Path, tmp_path: Path) -> None:
 
 def test_table1_says_how_far_sgd_stops_from_the_optimum(results: Path, tmp_path: Path) -> None:
     copy = tmp_path / "demo"
-    shutil.copytree(results, copy)
+    shutil.copytree(results, copy, ignore=shutil.ignore_patterns("*.sha256"))
     frame = pd.read_csv(copy / "comparison.csv")
     assert frame[["residual", "row_space"]].isna().all(axis=None)
     caption("table1", copy, tmp_path)
@@ -171,7 +171,7 @@ def test_a_missing_source_is_named(results: Path, tmp_path: Path) -> None:
 
 def test_one_seed_draws_too(results: Path, tmp_path: Path) -> None:
     copy = tmp_path / "demo"
-    shutil.copytree(results, copy)
+    shutil.copytree(results, copy, ignore=shutil.ignore_patterns("*.sha256"))
     for file, columns in (
         ("online.csv", ["acc_std", "acc_low", "acc_high"]),
         ("removal.csv", ["acc_std", "acc_low", "acc_high"]),
