@@ -78,7 +78,8 @@ def table3(results: Path) -> Table:
     least = rows["err_mean"].round(1).groupby([rows[c] for c in ("shots", "noise", "dataset")])
     rows["best_linear"] = rows["err_mean"].round(1) == least.transform("min")
     blocks = []
-    for (shots, noise), block in rows.groupby(["shots", "noise"], sort=False):
+    for _, block in rows.groupby(["shots", "noise"], sort=False):
+        shots, noise = block["shots"].iloc[0], block["noise"].iloc[0]
         where = f"{counted(shots, 'image')} a class, {noise} % of labels wrong"
         lines = [
             (str(own["title"].iloc[0]), _cells(own, methods, compared=False))
