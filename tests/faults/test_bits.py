@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lqf.data.prepare_own import prepare_own
 from PIL import Image
 
 from lqf import checkpoint, cli, provenance, run
@@ -21,6 +20,7 @@ from lqf.data import prepared
 from lqf.data.archives import MANIFEST, read_manifest
 from lqf.data.own import OwnData
 from lqf.data.packed import PackedDataset
+from lqf.data.prepare import prepare_own
 from lqf.data.verify import digest_of
 from lqf.fitted import stored
 from lqf.networks.weights import read_state, write_state
@@ -79,7 +79,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         one.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(one)
     own = OwnData(folder=place / "images", test=0.3, validation=0.3)
-    prepare_own("mine", own, place / "mine", 16, workers=1, progress=False)
+    prepare_own("mine", own, place / "mine", 16, workers=1)
     return place / "mine"
 
 
