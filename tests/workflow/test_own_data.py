@@ -112,11 +112,12 @@ def test_more_images_than_there_are_is_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     images(tmp_path / "images")
-    changed = config.merge(config.load(ROOT / "config/config.yaml", OWN), {"train_per_class": 8})
+    kshot = {"datasets": ["mine"], "methods": ["nlft", "lqf"], "shots": [1, 8], "seeds": [0]}
+    changed = config.merge(
+        config.load(ROOT / "config/config.yaml", OWN), {"experiments": {"kshot": kshot}}
+    )
 
-    with pytest.raises(
-        config.ConfigError, match=r"'mine' .* has only 7 training images of a class"
-    ):
+    with pytest.raises(config.ConfigError, match=r"shots\[1\]' is 8, but 'mine' has only 7"):
         config.resolve(changed)
 
 

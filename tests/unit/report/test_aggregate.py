@@ -23,7 +23,8 @@ def settings(**sections: dict[str, Any]) -> dict[str, Any]:
 
 def test_writes_what_the_registry_promises(results: Path) -> None:
     files = aggregated_files(SETTINGS["experiments"])
-    assert sorted(p.name for p in results.iterdir()) == sorted([*files, "claims.csv"])
+    digests = [f"{name}.sha256" for name in [*SETTINGS["experiments"], "claims"]]
+    assert sorted(p.name for p in results.iterdir()) == sorted([*files, "claims.csv", *digests])
     for file in results.glob("*.csv"):
         columns = set(pd.read_csv(file).columns)
         assert not columns & {"wall_s", "device"}, file
@@ -270,7 +271,8 @@ def test_unknown_and_missing_experiments_are_refused(runs: Path, tmp_path: Path)
 def test_a_dropped_experiment_is_left_out(runs: Path, tmp_path: Path) -> None:
     sections = {"elr": SETTINGS["experiments"]["elr"], "online": None}
     aggregate(runs, tmp_path / "out", settings(**sections))  # type: ignore[arg-type]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"elr.csv", "elr_best.csv"}
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"elr.csv", "elr_best.csv", "elr.sha256"}
 
 
 def three_seeds(runs: Path) -> tuple[list[Path], dict[str, Any]]:
