@@ -161,7 +161,8 @@ def test_another_rule_of_a_claim_decides_and_captions_and_draws_nothing(
     experiments = list(artefacts.AGGREGATED)
     *aggregated, claims = results(tmp_path, "demo", experiments)
     targets = ("figures", "tables", "results/demo/report.html", "--configfile", DEMO)
-    pages = [tmp_path / f"figures/demo/{one}.html" for one in ("table1", "table2")]
+    tables = artefacts.select(experiments, "table")
+    pages = [tmp_path / f"figures/demo/{one.name}.html" for one in tables]
     drawn = [
         *(
             tmp_path / "figures/demo" / n
