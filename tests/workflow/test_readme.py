@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pandas as pd
+import pytest
+
 from lqf.report import artefacts
 
 ROOT = Path(__file__).parents[2]
@@ -40,3 +43,19 @@ def test_links_lead_somewhere() -> None:
     # What a full demo run writes may not be there yet in a working copy.
     made = ("results/", "figures/")
     assert [one for one in local if not one.startswith(made) and not (ROOT / one).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/photographs.md"])
+def test_errors_on_photographs_are_those_of_the_results(page: str) -> None:
+    errors = pd.read_csv(ROOT / "results" / "photos_local" / "comparison.csv")
+    lines = (ROOT / page).read_text("utf-8").splitlines()
+    for method, title in (("nlft", "NLFT"), ("lp_ft", "LP-FT"), ("lqf_exact", "**exact LQF**")):
+        means = errors.loc[errors["method"] == method, "err_mean"]
+        (line,) = [
+            one
+            for one in lines
+            if re.match(rf"\| {re.escape(title)}\b|\| {re.escape(title)} ", one)
+            and "by AdamW" not in one
+        ]
+        cells = [cell.strip(" *").split(" ")[0].rstrip("*") for cell in line.split("|")[2:-1]]
+        assert cells == [f"{mean:.1f}" for mean in [*means, means.mean()]]

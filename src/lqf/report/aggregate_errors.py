@@ -105,7 +105,16 @@ def selected_runs(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> 
     on_test = on_test[[*keys, "test_err", "rate", "weight_decay"]]
     chosen = chosen.merge(on_test, on=keys, suffixes=("", "_on_test"))
     columns = [*keys, "status", "n_points", "n_diverged", "at_edge", "n_train", "n_test", *CHOICES]
-    columns += ["residual", "row_space", "train_loss", "train_err", "val_err", "test_err"]
+    columns += [
+        "epsilon",
+        "head_scale",
+        "residual",
+        "row_space",
+        "train_loss",
+        "train_err",
+        "val_err",
+        "test_err",
+    ]
     columns += ["test_err_on_test", "rate_on_test", "weight_decay_on_test"]
     orders = {"dataset": section["datasets"], "method": section["methods"]}
     return order_by(chosen.reindex(columns=columns), **orders)
