@@ -20,7 +20,7 @@ from lqf.data import prepared
 from lqf.data.archives import MANIFEST, read_manifest
 from lqf.data.own import OwnData
 from lqf.data.packed import PackedDataset
-from lqf.data.prepare import prepare_own
+from lqf.data.prepare_own import prepare_own
 from lqf.data.verify import digest_of
 from lqf.fitted import stored
 from lqf.networks.weights import read_state, write_state

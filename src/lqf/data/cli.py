@@ -59,9 +59,10 @@ def _prepare(options: argparse.Namespace) -> None:
 
     if (own := settings.get("own")) is not None:
         from lqf.data.own import OwnData
+        from lqf.data.prepare_own import prepare_own
 
         data = OwnData.read(own)
-        prepare.prepare_own(options.name, data, options.output, size, options.workers)
+        prepare_own(options.name, data, options.output, size, options.workers)
     elif options.name in catalogue.DEMO:
         prepare.prepare(options.name, options.output, size)
     else:

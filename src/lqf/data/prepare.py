@@ -29,7 +29,6 @@ from lqf.data.pack import pack
 
 if TYPE_CHECKING:
     # With pydantic, which the demo does without.
-    from lqf.data.own import OwnData
     from lqf.data.published import Published
 
 _LOG = logging.getLogger(__name__)
@@ -67,25 +66,6 @@ def prepare(name: str, folder: Path | str, image_size: int = 24) -> None:
         np.save(partial / "images.npy", images)
         about = {key: getattr(spec, key) for key in keys}
         _describe(partial, image_size, about, spec.classes, entries, digests)
-
-
-def prepare_own(
-    name: str, own: OwnData, folder: Path, image_size: int = 256, workers: int | None = None
-) -> None:
-    """Make the packed form of a user's images; the folder gets all of it or nothing."""
-    from lqf.data.own import list_own
-
-    about = {
-        "name": name,
-        "title": own.title or name,
-        "group": "coarse",
-        "distance": "real",
-        "description": f"Own images from {own.folder or own.index}.",
-        "seed": own.seed,
-        "paper": None,
-    }
-    with replacing(folder, image_size) as partial:
-        write_listing(*list_own(name, own), partial, image_size, about, workers=workers)
 
 
 def prepare_published(
@@ -133,6 +113,7 @@ def write_listing(
     *,
     cut_bottom: int = 0,
     workers: int | None = None,
+    progress: bool = True,
 ) -> None:
     """Decode image files and write the four files of a data set.
 
@@ -144,11 +125,18 @@ def write_listing(
         about: What else dataset.json says; has at least name and title.
         cut_bottom: Rows to cut off the bottom of every stored image.
         workers: Processes; None takes every core.
+        progress: Whether a bar shows how far it is.
     """
     name, entries = about["name"], ordered(listing.entries)
     paths = [entry.path for entry in entries]
     digests, truncated = pack(
-        root, paths, folder / "images.npy", size, cut_bottom=cut_bottom, workers=workers, name=name
+        root,
+        paths,
+        folder / "images.npy",
+        size,
+        cut_bottom=cut_bottom,
+        workers=workers,
+        name=name if progress else None,
     )
     twice = [
         [paths[first], paths[row]]

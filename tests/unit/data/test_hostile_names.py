@@ -9,7 +9,7 @@ from PIL import Image
 
 from lqf.data.own import OwnData, list_own
 from lqf.data.packed import PackedDataset
-from lqf.data.prepare import prepare_own
+from lqf.data.prepare_own import prepare_own
 
 PIECES = (
     *(

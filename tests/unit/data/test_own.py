@@ -9,7 +9,7 @@ from PIL import Image
 from lqf.data.listing import WrongListing
 from lqf.data.own import OwnData, fingerprint, list_own, problems
 from lqf.data.packed import PackedDataset
-from lqf.data.prepare import prepare_own
+from lqf.data.prepare_own import prepare_own
 
 
 def _image(path, level=100, size=(20, 18)):
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def _prepare(own, tmp_path):
-    prepare_own("mine", own, tmp_path / "data", 16, workers=1)
+    prepare_own("mine", own, tmp_path / "data", 16, workers=1, progress=False)
     return PackedDataset.load(tmp_path / "data")
 
 
