@@ -82,29 +82,19 @@ class LargeOptimum:
         passes: float,
         begin: float,
         choice: Choice | None,
+        shared: Tensor | None = None,
+        start: Tensor | None = None,
+        fit: Certificate | None = None,
     ) -> LargeOptimum:
-        """Solve by conjugate gradients, preconditioned where that pays; arguments as in the class."""
-        shared, count = None, int(_PRECONDITION_WORK // _work(problem))
-        if count:
+        """Solve by conjugate gradients, from ``start`` or from zero; arguments as in the class.
+
+        A solve from zero makes its preconditioner where that pays, one from ``start`` is given it.
+        """
+        count = int(_PRECONDITION_WORK // _work(problem))
+        if start is None and count:
             makers = _makers(problem, samples, metric, min(count, _PRECONDITION))
             shared = _mean(metric, makers, lambda maker: maker.gram(problem.images))
             passes += len(makers)
-        return cls._solved(problem, samples, metric, mu, passes, begin, choice, shared, None, None)
-
-    @classmethod
-    def _solved(
-        cls,
-        problem: Problem,
-        samples: SampleGradients,
-        metric: Metric,
-        mu: float,
-        passes: float,
-        begin: float,
-        choice: Choice | None,
-        shared: Tensor | None,
-        start: Tensor | None,
-        fit: Certificate | None,
-    ) -> LargeOptimum:
         jacobian = problem.jacobian
         with jacobian.keeping(budget(problem.target.device)):
             solution = solve_dual(
@@ -231,7 +221,7 @@ class LargeOptimum:
 
     def _again(self, problem: Problem, start: Tensor, shared: Tensor | None) -> LargeOptimum:
         begin = time.perf_counter()
-        return self._solved(
+        return self.solved(
             replace(problem, resume=None),
             self.samples,
             self.metric,

@@ -349,6 +349,7 @@ def figure7(rows: pd.DataFrame, results: Path) -> Figure:
     most = rows["shots"].max()
     figure = new_figure(PAGE, 2.8)
     left, right = figure.subplots(1, 2, sharey=True)
+    left.set_xscale("log")
     for axes, column, own in (
         (left, "shots", rows[rows["noise"] == 0]),
         (right, "noise", rows[rows["shots"] == most]),
@@ -363,11 +364,6 @@ def figure7(rows: pd.DataFrame, results: Path) -> Figure:
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.minorticks_off()
         axes.grid(axis="y")
-    left.set_xscale("log")
-    left.set_xticks(
-        sorted(rows["shots"].unique()), [str(t) for t in sorted(rows["shots"].unique())]
-    )
-    left.minorticks_off()
     left.set(xlabel="training images a class", ylabel="test error, %", title="labels as they are")
     right.set(xlabel="wrong labels, %", title=f"{counted(most, 'training image')} a class")
     figure.legend(*left.get_legend_handles_labels(), loc="outside right upper")
