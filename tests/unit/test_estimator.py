@@ -119,6 +119,17 @@ def test_the_shared_kernel_preconditions_the_solver(monkeypatch):
     torch.testing.assert_close(found.delta_, plain.delta_, rtol=1e-2, atol=1e-4)
 
 
+def test_near_copies_and_hardly_a_ridge_leave_the_preconditioner_positive(monkeypatch):
+    images, labels = make_data(12)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(360, *images.shape[1:], generator=generator).to(images)
+    many = (30 * images).repeat(30, 1, 1, 1) + 1e-4 * noise
+    monkeypatch.setattr(optimum, "MAX_ROWS", 0)
+    model = LQF(make_network().float(), C, ridge=1e-14, device="cpu")
+    model.fit(many.float(), labels.repeat(30))
+    assert model.certificate_.residual < 1
+
+
 def test_scores_of_large_problems_are_estimates_and_say_so(monkeypatch, caplog):
     images, labels = make_data(40)
     test, _ = make_data(5, seed=1)

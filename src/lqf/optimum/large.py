@@ -263,7 +263,9 @@ def _preconditioner(
     """The inverse if all outputs had the shared kernel, and none with another."""
     if shared is None:
         return None
-    factor = torch.linalg.cholesky(shared + torch.diag(_shift(problem, mu).to(shared)))
+    # Copies of an image make equal rows, but for the rounding of their products.
+    rounding = 32 * torch.finfo(problem.target.dtype).eps * shared.diagonal().max()
+    factor = torch.linalg.cholesky(shared + torch.diag(_shift(problem, mu).to(shared) + rounding))
     return lambda r: torch.cholesky_solve(r.double(), factor).to(r)
 
 
