@@ -27,7 +27,7 @@ from lqf.backbones import IMAGENET
 from lqf.data.feed import Feed
 from lqf.data.own import OwnData
 from lqf.data.packed import PackedDataset
-from lqf.data.prepare import prepare_own
+from lqf.data.prepare_own import prepare_own
 
 TITLE = "Feeding batches from the packed array"
 ROUNDS = 5

@@ -31,7 +31,7 @@ MEMORY = """
 import resource, sys
 from pathlib import Path
 from lqf.data.own import OwnData
-from lqf.data.prepare import prepare_own
+from lqf.data.prepare_own import prepare_own
 if __name__ == "__main__":
     folder, output, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     prepare_own("memory", OwnData(folder=folder), output, 256, workers)
@@ -87,7 +87,7 @@ def _pillow(paths: list[str]) -> None:
 
 def _prepare(folder: Path, output: Path) -> Callable[[], None]:
     from lqf.data.own import OwnData
-    from lqf.data.prepare import prepare_own
+    from lqf.data.prepare_own import prepare_own
 
     own = OwnData(folder=folder)
     return lambda: prepare_own("own", own, output, SIZE, WORKERS)
