@@ -62,10 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     plan.register(command)
 
     run = calling(
-        "experiments.pretrain.pretrain", "activation", "data", "output", "settings", seeded=True
+        "experiments.pretrain.pretrain",
+        "activation",
+        "seed",
+        "data",
+        "output",
+        "settings",
+        seeded=True,
     )
     sub = command("pretrain", "train the demo backbone on its source task", run)
     sub.add_argument("--activation", choices=("relu", "leaky_relu"), required=True)
+    sub.add_argument("--seed", type=int, required=True)
     paths(sub, "data", "output")
     settings(sub)
 
@@ -89,7 +96,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--dataset", required=True)
         sub.add_argument("--method", required=True)
         sub.add_argument("--seed", type=int, nargs="+", required=True)
-        paths(sub, "data", "weights")
+        paths(sub, "data")
+        sub.add_argument(
+            "--weights", type=Path, nargs="+", required=True, help="one file, or one a seed"
+        )
         sub.add_argument("--output", type=Path, nargs="+", required=True, help="one file a seed")
         settings(sub)
 
@@ -135,12 +145,12 @@ def _json(text: str) -> Any:
 
 
 @contextlib.contextmanager
-def _job(options: argparse.Namespace, seed: int, *outputs: Path) -> Iterator[None]:
+def _job(options: argparse.Namespace, seed: int, weights: Path, *outputs: Path) -> Iterator[None]:
     """Hold the run folder and keep states in this block; then write down what made the outputs."""
     from lqf import checkpoint, provenance, run
 
     folder = outputs[0].parent
-    made = provenance.made_from(options.settings, options.data, options.weights, run.device().type)
+    made = provenance.made_from(options.settings, options.data, weights, run.device().type)
     job = [options.command, options.dataset, getattr(options, "method", None), seed, made]
     key = provenance.digest(json.dumps(job, sort_keys=True))
     with run.locked(folder), checkpoint.kept(folder, key):
@@ -157,15 +167,21 @@ def _train(options: argparse.Namespace) -> None:
             f"{len(options.seed)} seeds and {len(options.output)} outputs were given; name one "
             "output for each seed."
         )
+    weights = options.weights * (len(options.seed) if len(options.weights) == 1 else 1)
+    if len(weights) != len(options.seed):
+        raise ValueError(
+            f"{len(options.seed)} seeds and {len(weights)} files of weights were given; name one "
+            "file for all seeds, or one for each."
+        )
     experiment = importlib.import_module(f"lqf.experiments.{options.command}")
-    for seed, output in zip(options.seed, options.output, strict=True):
-        with _job(options, seed, output):
+    for seed, backbone, output in zip(options.seed, weights, options.output, strict=True):
+        with _job(options, seed, backbone, output):
             rows = getattr(experiment, options.command)(
                 options.method,
                 options.dataset,
                 seed,
                 options.data,
-                options.weights,
+                backbone,
                 options.settings,
             )
             run.write_rows(output, rows)
@@ -176,7 +192,9 @@ def _informativeness(options: argparse.Namespace) -> None:
     from lqf.experiments import informativeness as experiment
 
     run.start()
-    with _job(options, options.seed, options.output_scores, options.output_removal):
+    with _job(
+        options, options.seed, options.weights, options.output_scores, options.output_removal
+    ):
         scores, removal = experiment.informativeness(
             options.dataset, options.seed, options.data, options.weights, options.settings
         )
@@ -189,7 +207,7 @@ def _spectrum(options: argparse.Namespace) -> None:
     from lqf.experiments import spectrum as experiment
 
     run.start()
-    with _job(options, options.seed, options.output):
+    with _job(options, options.seed, options.weights, options.output):
         rows = experiment.spectrum(
             options.dataset, options.seed, options.data, options.weights, options.settings
         )

@@ -132,7 +132,7 @@ class Normalisation(Section):
 
 
 class Pretrain(Section):
-    """How the backbone is trained from scratch."""
+    """How the backbone is trained from scratch, once for each seed of the experiments."""
 
     dataset: str
     """The source task."""
@@ -146,12 +146,10 @@ class Pretrain(Section):
     """Momentum of SGD."""
     weight_decay: Positive
     """Weight decay towards zero."""
-    seed: Natural
-    """Seed of the initial weights and the order of the images."""
 
 
 class Backbone(Section):
-    """The pre-trained network, made once for ReLU and once for leaky ReLU."""
+    """The pre-trained network, made once for ReLU and once for leaky ReLU, and for each seed if here."""
 
     network: str
     """Architecture of the backbone, demo_resnet or a classifier of torchvision."""

@@ -114,7 +114,7 @@ def read(path: Path) -> dict[str, Any]:
         path: a file that a job wrote, with `RECORD` beside it.
 
     Returns:
-        What `made_from` gave.
+        What `made_from` gave, and the `processor`, which is no part of it: a job may go on elsewhere.
 
     Raises:
         WrongRecord: if the record is missing or damaged, or the file has another hash.
@@ -124,6 +124,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(record.read_text("utf-8"))
         made, written = found["made_from"], found["files"][path.name]
+        made = {**made, "processor": found["processor"]}
         sound = found.pop("hash") == sealed(found)["hash"]
     except FileNotFoundError:
         raise WrongRecord(f"{record} does not exist beside {path.name}; {again}.") from None

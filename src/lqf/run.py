@@ -112,10 +112,14 @@ def write_record(
 
 
 def processor() -> str:
-    """The model of what this job computes on."""
+    """The model of what this job computes on, and the instruction set that torch uses there."""
     if device().type == "cuda":
         return torch.cuda.get_device_name()
-    return platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.is_file() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    model = next(models, platform.processor() or platform.machine())
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def device() -> torch.device:

@@ -73,7 +73,7 @@ def test_record_names_settings_versions_and_what_was_written(tmp_path: Path) -> 
 
     assert record["settings"] == {"scale": "demo"}
     assert {"torch", "python", "command", "device", "processor", "threads"} <= set(record)
-    assert provenance.read(path) == {"version": 1}
+    assert provenance.read(path) == {"version": 1, "processor": record["processor"]}
     path.write_text(path.read_text() + " ")
     with pytest.raises(provenance.WrongRecord, match="its hash is another"):
         provenance.read(path)

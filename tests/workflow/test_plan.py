@@ -68,7 +68,8 @@ def test_demo_plans_every_job_once(snakemake: Run) -> None:
     assert plan == {
         "all": 1,
         "prepare": 1 + len(resolved["datasets"]),
-        "backbone": 2,
+        # One a seed for either activation.
+        "backbone": 6,
         # One job trains every seed of a data set and method.
         "train": len({run[:2] for run in config.runs(resolved, config.SWEEPS)}),
         **{
@@ -197,6 +198,26 @@ def test_another_rule_of_a_claim_decides_and_captions_and_draws_nothing(
         "caption": captions,
         "report_page": 1,
     }
+
+
+def test_a_job_without_output_is_planned_where_its_stale_input_is_made_again(
+    snakemake: Run, tmp_path: Path
+) -> None:
+    prepared = [
+        tmp_path / "data/demo" / name / file
+        for name in ("letters", "digits")
+        for file in ("images.npy", "index.csv", "dataset.json", "contact_sheet.png")
+    ]
+    backbones = [tmp_path / f"runs/demo/backbone/{seed}/leaky_relu.safetensors" for seed in range(3)]
+    for file in (*prepared, *backbones):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text('{"classes": []}' if file.name == "dataset.json" else "")
+        os.utime(file, (2e9, 2e9) if "letters" in file.parts else (1e9, 1e9))
+
+    done = snakemake("-n", "runs/demo/train/digits/lqf/0/metrics.csv", "--configfile", DEMO)
+
+    plan = planned(done.stdout)
+    assert plan == {"backbone": 3, "train": 1, "total": 4}
 
 
 def test_all_of_a_clone_with_committed_results_trains_everything(

@@ -42,7 +42,7 @@ torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 tour = {
     "scale": "demo",
     "data": "data/demo/digits",
-    "weights": "runs/demo/backbone/leaky_relu.safetensors",
+    "weights": "runs/demo/backbone/0/leaky_relu.safetensors",
     "backbone": {"network": "demo_resnet", "slope": 0.1},
     "per_class": 16,
     **json.loads(os.environ.get("LQF_TOUR", "{}")),

@@ -1,14 +1,19 @@
-# The pre-trained network, once for each activation.
+# The pre-trained network, once for each activation, and once for each seed where it is trained here.
 if CONFIG["backbone"]["pretrain"]:
 
     # Pre-train the backbone on the source task.
     rule backbone:
         input:
-            **data_files(CONFIG["backbone"]["pretrain"]["dataset"]),
+            unpack(
+                lambda wildcards: data_files(
+                    CONFIG["backbone"]["pretrain"]["dataset"],
+                    [backbone_file(wildcards.activation, wildcards.seed)],
+                )
+            ),
         output:
-            weights=f"runs/{SCALE}/backbone/{{activation}}.safetensors",
+            weights=backbone_file("{activation}", "{seed}"),
         log:
-            f"logs/{SCALE}/backbone/{{activation}}.log",
+            f"logs/{SCALE}/backbone/{{activation}}-{{seed}}.log",
         priority: 90
         conda:
             "../envs/torch.yaml"
@@ -24,7 +29,8 @@ if CONFIG["backbone"]["pretrain"]:
                 }
             ),
         shell:
-            "python -m lqf pretrain --activation {wildcards.activation} --data {params.data:q}"
+            "python -m lqf pretrain --activation {wildcards.activation} --seed {wildcards.seed}"
+            " --data {params.data:q}"
             " --output {output.weights} --settings {params.settings:q} --log {log}"
 
 else:
@@ -42,17 +48,16 @@ else:
             download=1,
         params:
             folder=lambda wildcards, output: Path(output[0]).parent,
-            catalogue=str(CATALOGUE),
         shell:
             "python -m lqf download --name {wildcards.published} --output {params.folder:q}"
-            " --catalogue {params.catalogue:q} --log {log}"
+            ' --catalogue "$LQF_CATALOGUE" --log {log}'
 
     # Take the features out of published weights or a file; for `swap`, train jobs do the rest.
     rule backbone:
         input:
             lambda wildcards: weights_file(wildcards.activation),
         output:
-            weights=f"runs/{SCALE}/backbone/{{activation}}.safetensors",
+            weights=backbone_file("{activation}", None),
         log:
             f"logs/{SCALE}/backbone/{{activation}}.log",
         priority: 90
@@ -63,6 +68,11 @@ else:
                 f"--archives {shlex.quote(str(Path(input[0]).parent))}"
                 if backbones.published(CONFIG["backbone"], wildcards.activation)
                 else ""
+            ),
+            content=lambda wildcards, input: (
+                None
+                if "archives.json" in input[0]
+                else provenance.digest(Path(input[0]))
             ),
             settings=settings.dumps({"backbone": CONFIG["backbone"]}),
         shell:

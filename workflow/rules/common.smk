@@ -10,6 +10,7 @@ from lqf import backbones
 from lqf import config as settings
 from lqf import devices
 from lqf import orphans
+from lqf import provenance
 from lqf.config_keys import IMPLIED
 from lqf.data import own, prepared, published_reader
 from lqf.report import artefacts
@@ -71,6 +72,7 @@ if workflow.local_exec:
 if "APPTAINER" not in DEPLOYMENT:
     # A container may not see the process.
     os.environ[orphans.PARENT] = str(os.getpid())
+os.environ["LQF_CATALOGUE"] = str(CATALOGUE)
 os.environ.setdefault("LQF_DEVICE", CONFIG["device"])
 os.environ.setdefault("LQF_CHECKPOINT_SECONDS", str(CONFIG["checkpoint_seconds"]))
 
@@ -112,29 +114,54 @@ def prepare_settings(dataset):
     return settings.dumps(wanted)
 
 
-def data_files(dataset):
-    """What a training job reads of a data set."""
-    files = {name: f"{DATA}/{dataset}/{name}" for name in ("images.npy", "index.csv")}
-    if dataset not in CONFIG["own"]:
-        # The content follows from the configuration: newer files change nothing.
-        files = {name: ancient(file) for name, file in files.items()}
-    return {"images": files["images.npy"], "index": files["index.csv"]}
+def read_by(outputs, files):
+    """What a job reads, of any age where it has left nothing although its results are there, as in a clone.
+
+    Elsewhere it is not `ancient`: where the job that makes such a file has to run again, Snakemake 9 leaves out
+    the jobs that read it, even those whose output is missing.
+    """
+    left = any(Path(file).exists() for file in outputs)
+    cloned = Path(f"results/{SCALE}/{artefacts.CLAIMS_FILE}").exists() and not left
+    return [ancient(file) for file in files] if cloned else list(files)
 
 
-def training_files(dataset, method):
-    """Data and backbone of a job that trains a method on a data set."""
+def data_files(dataset, outputs):
+    """What a job reads of a data set."""
+    files = read_by(
+        outputs, [f"{DATA}/{dataset}/images.npy", f"{DATA}/{dataset}/index.csv"]
+    )
+    return dict(zip(("images", "index"), files))
+
+
+def backbone_file(activation, seed):
+    """The pre-trained network: published weights are the same for every seed."""
+    own = f"{seed}/" if CONFIG["backbone"]["pretrain"] else ""
+    return f"runs/{SCALE}/backbone/{own}{activation}.safetensors"
+
+
+def training_files(dataset, method, seeds, outputs):
+    """Data and backbones of a job that trains a method on a data set."""
     activation = settings.points(CONFIG)[method].activation
-    return {
-        **data_files(dataset),
-        "weights": ancient(f"runs/{SCALE}/backbone/{activation}.safetensors"),
-    }
+    weights = dict.fromkeys(backbone_file(activation, seed) for seed in seeds)
+    return {**data_files(dataset, outputs), "weights": read_by(outputs, weights)}
+
+
+def job_files(kind):
+    """Input of a job that trains a method on a data set, with one seed or all of them."""
+    seeds = seeds_for(kind)
+    return lambda wildcards: training_files(
+        wildcards.dataset,
+        wildcards.method,
+        seeds if CONFIG["seeds_together"] else [wildcards.seed],
+        [file.format(**wildcards) for file in metrics_of(kind)],
+    )
 
 
 def weights_file(activation):
-    """What the backbone is made from: downloaded weights, or a file of the user."""
+    """What the backbone is made from: downloaded weights, or a file of the user; its age does not matter."""
     name = backbones.published(CONFIG["backbone"], activation)
     if name is None:
-        return backbones.source(CONFIG["backbone"], activation)
+        return ancient(backbones.source(CONFIG["backbone"], activation))
     return ancient(f"{ARCHIVES}/{name}/archives.json")
 
 

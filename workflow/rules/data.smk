@@ -33,11 +33,11 @@ rule prepare:
     params:
         folder=lambda wildcards, output: Path(output.images).parent,
         archives=lambda wildcards: (
-            f"--archives {shlex.quote(ARCHIVES)}/{wildcards.dataset} --catalogue {shlex.quote(str(CATALOGUE))}"
+            f"--archives {shlex.quote(ARCHIVES)}/{wildcards.dataset}"
             if wildcards.dataset in PUBLISHED
             else ""
         ),
         settings=lambda wildcards: prepare_settings(wildcards.dataset),
     shell:
         "python -m lqf prepare --name {wildcards.dataset} --output {params.folder:q}"
-        " {params.archives} --workers {threads} --settings {params.settings:q} --log {log}"
+        ' {params.archives} --catalogue "$LQF_CATALOGUE" --workers {threads} --settings {params.settings:q} --log {log}'

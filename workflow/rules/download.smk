@@ -19,7 +19,6 @@ rule download:
         download=1,
     params:
         folder=lambda wildcards, output: Path(output[0]).parent,
-        catalogue=str(CATALOGUE),
     shell:
         "python -m lqf download --name {wildcards.dataset} --output {params.folder:q}"
-        " --catalogue {params.catalogue:q} --log {log}"
+        ' --catalogue "$LQF_CATALOGUE" --log {log}'

@@ -6,7 +6,10 @@ rule informativeness:
     input:
         unpack(
             lambda wildcards: training_files(
-                wildcards.dataset, IMPLIED["informativeness"]
+                wildcards.dataset,
+                IMPLIED["informativeness"],
+                [wildcards.seed],
+                single_runs("informativeness", "scores.csv"),
             )
         ),
     output:

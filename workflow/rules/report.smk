@@ -26,7 +26,11 @@ rule report_page:
 # Execute the notebook and keep it as one HTML file that loads nothing from elsewhere.
 rule tour:
     input:
-        unpack(lambda wildcards: training_files(tour_dataset(), "lqf")),
+        unpack(
+            lambda wildcards: training_files(
+                tour_dataset(), "lqf", CONFIG["seeds"][:1], [tour_file()]
+            )
+        ),
         notebook=NOTEBOOK,
         results=results_files(SCALE),
         artefacts=artefact_files(SCALE),

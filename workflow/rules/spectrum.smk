@@ -4,7 +4,14 @@
 # Take the spectrum at w0 and again after non-linear fine-tuning.
 rule spectrum:
     input:
-        unpack(lambda wildcards: training_files(wildcards.dataset, IMPLIED["spectrum"])),
+        unpack(
+            lambda wildcards: training_files(
+                wildcards.dataset,
+                IMPLIED["spectrum"],
+                [wildcards.seed],
+                single_runs("spectrum", "spectrum.csv"),
+            )
+        ),
     output:
         spectrum=f"runs/{SCALE}/spectrum/{{dataset}}/{{seed}}/spectrum.csv",
     log:

@@ -4,7 +4,7 @@
 # Train a method over its grid, for the comparison, the ablation and the fine-grained tasks alike.
 rule train:
     input:
-        unpack(lambda wildcards: training_files(wildcards.dataset, wildcards.method)),
+        unpack(job_files("train")),
     output:
         metrics=metrics_of("train"),
     log:
@@ -32,9 +32,7 @@ for experiment in [name for name in OWN_RUNS if name in EXPERIMENTS]:
         name:
             experiment
         input:
-            unpack(
-                lambda wildcards: training_files(wildcards.dataset, wildcards.method)
-            ),
+            unpack(job_files(experiment)),
         output:
             metrics=metrics_of(experiment),
         log:

@@ -1,4 +1,4 @@
-"""Pre-training of the demo backbone on rendered letters (the source task), once an activation."""
+"""Pre-training of the demo backbone on rendered letters (the source task), for an activation and a seed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ from lqf.run import device, progress, replaced
 log = logging.getLogger(__name__)
 
 
-def pretrain(activation: str, data: Path, output: Path, settings: Settings) -> dict[str, Any]:
+def pretrain(
+    activation: str, seed: int, data: Path, output: Path, settings: Settings
+) -> dict[str, Any]:
     """Train the backbone from scratch and save its features.
 
     Args:
         activation: ``relu`` or ``leaky_relu``.
+        seed: of the initial weights and the order of the images.
         data: folder of the prepared source data set.
         output: state dict of the features, safetensors.
         settings: uses ``backbone``.
@@ -43,13 +46,13 @@ def pretrain(activation: str, data: Path, output: Path, settings: Settings) -> d
             "sub-command 'backbone' for weights that exist."
         )
     task = load_task(data, recipe["dataset"], None, settings)
-    torch.manual_seed(recipe["seed"])
+    torch.manual_seed(seed)
     network = build(
         backbone["network"],
         task.classes,
         activation=activation,
         slope=backbone["slope"],
-        seed=recipe["seed"],
+        seed=seed,
     ).to(device())
     network = network.to(memory_format=torch.channels_last)
     schedule = Schedule(
@@ -68,9 +71,7 @@ def pretrain(activation: str, data: Path, output: Path, settings: Settings) -> d
             return False
 
         train = task.train
-        train_network(
-            network, train.images, train.labels, CrossEntropy(), schedule, recipe["seed"], on_epoch
-        )
+        train_network(network, train.images, train.labels, CrossEntropy(), schedule, seed, on_epoch)
     errors = {
         "val_err": error_rate(outputs_of(network, task.val.images), task.val.labels),
         "test_err": error_rate(outputs_of(network, task.test.images), task.test.labels),

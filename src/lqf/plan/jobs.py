@@ -34,11 +34,18 @@ def published_weights(config: Mapping[str, Any]) -> list[str]:
 
 def activations(config: Mapping[str, Any]) -> list[str]:
     """List the activations that the methods and the notebook need the backbone with."""
+    return sorted({activation for activation, _ in _backbones(config)})
+
+
+def _backbones(config: Mapping[str, Any]) -> set[tuple[str, int]]:
+    """The activation and seed of every pre-trained network that a job reads."""
     points = settings.points(config)
-    methods = {"lqf"} if config["backbone"]["pretrain"] else set()
+    tour = config["backbone"]["pretrain"] is not None
+    found = {(points["lqf"].activation, config["seeds"][0])} if tour else set()
     for name, section in config["experiments"].items():
-        methods |= {*section.get("methods", [IMPLIED.get(name, "lqf")])}
-    return sorted({points[name].activation for name in methods})
+        for method in section.get("methods", [IMPLIED.get(name, "lqf")]):
+            found |= {(points[method].activation, seed) for seed in section["seeds"]}
+    return found
 
 
 def count(config: Mapping[str, Any], published: Iterable[str]) -> dict[str, int]:
@@ -59,7 +66,7 @@ def count(config: Mapping[str, Any], published: Iterable[str]) -> dict[str, int]
         "download": len({*names} & {*published}),
         "prepare": len(names),
         "download_weights": len(published_weights(config)),
-        "backbone": len(activations(config)),
+        "backbone": len(_backbones(config)) if pretrained else len(activations(config)),
         "train": trained(settings.SWEEPS),
         **{name: trained([name]) for name in OWN},
         **{

@@ -70,7 +70,8 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[s
     }
     left_out: list[dict[str, Any]] = []
     for experiment in [name for name in _AGGREGATORS if name in sections]:
-        section = {**sections[experiment], "described": described}
+        machines: dict[Path, tuple[str, str]] = {}
+        section = {**sections[experiment], "described": described, "machines": machines}
         lacking: list[dict[str, Any]] = []
         if settings.get("partial"):
             section["lacking"] = lacking
@@ -80,6 +81,11 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[s
             if not lacking:
                 raise
             frames = {}
+        if frames:
+            used = pd.DataFrame(machines.values(), columns=["processor", "torch"])
+            frames[artefacts.machines(experiment)] = used.value_counts(sort=False).reset_index(
+                name="runs"
+            )
         for name, frame in frames.items():
             marked = frame.assign(partial=f"{len(lacking)} runs are missing") if lacking else frame
             write(marked, output / name)

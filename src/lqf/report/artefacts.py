@@ -18,7 +18,13 @@ CLAIMS_FILE = "claims.csv"
 MISSING_FILE = "missing.csv"
 """Which runs partial results lack, and why; whole results have no such file."""
 
-AGGREGATED: dict[str, tuple[str, ...]] = {
+
+def machines(experiment: str) -> str:
+    """Name of the file that says what an experiment was computed with."""
+    return f"{experiment}_machines.csv"
+
+
+_TABLES: dict[str, tuple[str, ...]] = {
     "comparison": ("comparison.csv", "comparison_runs.csv", "relative.csv", "relative_summary.csv"),
     "ablation": ("ablation.csv", "ablation_runs.csv", "ablation_summary.csv"),
     "fine_grained": ("fine_grained.csv", "fine_grained_runs.csv"),
@@ -32,6 +38,8 @@ AGGREGATED: dict[str, tuple[str, ...]] = {
     ),
     "regularized": ("regularized.csv", "regularized_runs.csv"),
 }
+
+AGGREGATED = {name: (*files, machines(name)) for name, files in _TABLES.items()}
 """Experiment -> the files that `aggregate` writes for it into results/<scale>/."""
 
 EXTENSIONS: dict[Kind, tuple[str, ...]] = {

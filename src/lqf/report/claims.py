@@ -19,7 +19,7 @@ from lqf.report.statistics import Estimate
 
 _COLUMNS = [
     *("id", "source", "statement", "measure", "value", "low", "high", "n", "interval", "verdict"),
-    *("rule", "paper_value", "paper_verdict", "note"),
+    *("rule", "paper_value", "paper_verdict", "note", "processor"),
 ]
 # The extremes of n values cover the median with probability 1 − 2 / 2ⁿ: 0.97 for six.
 _MANY = 6
@@ -37,7 +37,7 @@ def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]
         One row a claim: its value with a 95 % interval and the interval's name, the number of
         data sets or seeds behind it, the verdict, the rule, and value and verdict by the paper's
         own printed tables where they can tell. `note` says why a claim fails or is undecided, and
-        which choices lie at the edge of their grids. A claim whose design has no interval to decide
+        which choices lie at the edge of their grids, and `processor` what it was computed on. A claim whose design has no interval to decide
         it by is `untestable`.
 
     Raises:
@@ -68,12 +68,20 @@ def claims(results: Path, output: Path, claims_list: Sequence[Mapping[str, Any]]
                 "paper_value": theirs.value,
                 "paper_verdict": paper_verdict,
                 "note": note,
+                "processor": "; ".join(processors(results, _experiment(claim))),
             }
         )
     frame = pd.DataFrame(rows, columns=_COLUMNS)
     write(frame, output)
     seals.seal(output.parent, output.stem, [output.name])
     return frame
+
+
+def processors(results: Path, experiment: str | None = None) -> list[str]:
+    """What an experiment was computed on, or all of them."""
+    names = artefacts.AGGREGATED if experiment is None else [experiment]
+    files = [file for name in names if (file := results / artefacts.machines(name)).is_file()]
+    return sorted({one for file in files for one in pd.read_csv(file)["processor"]})
 
 
 def _missing(results: Path) -> dict[str | None, int]:

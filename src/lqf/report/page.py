@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from lqf.pages import write_page
 from lqf.report import artefacts, seals
+from lqf.report.claims import processors
 from lqf.report.words import digits
 
 #: Verdicts in the order of the page, with the style of each.
@@ -73,6 +74,7 @@ def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
         seconds=_seconds(results.name),
         deviations=_markdown(_DEVIATIONS.read_text("utf-8")) if _DEVIATIONS.is_file() else None,
         environment=_environment(),
+        processors=processors(results),
     )
     return counts
 

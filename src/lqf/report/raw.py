@@ -87,7 +87,8 @@ def read_runs(
     Args:
         wanted: Path of each, and which run it is.
         section: The experiment; where it has a list `lacking`, runs that cannot be used go there
-            with the reason `why`, and the others are read all the same.
+            with the reason `why`, and the others are read all the same. `machines`, if there, gets what
+            each folder of a run was computed with.
         columns: Columns that each must have.
 
     Returns:
@@ -112,6 +113,8 @@ def read_runs(
             more = several if len(lacking) > 1 else ""
             raise MissingRun(f"{more}{lacking[0]['why']}")
     provenance.refuse_mixtures(made)
+    for path, _, one in made:
+        section.get("machines", {})[path.parent] = (one["processor"], one["torch"])
     return frames
 
 

@@ -163,7 +163,8 @@ def sign(path: Path) -> None:
     record = path.with_name(provenance.RECORD)
     files = json.loads(record.read_text())["files"] if record.exists() else {}
     files[path.name] = provenance.digest(path)
-    record.write_text(json.dumps(provenance.sealed({"made_from": MADE, "files": files})))
+    written = {"made_from": MADE, "processor": "a processor", "files": files}
+    record.write_text(json.dumps(provenance.sealed(written)))
 
 
 def metrics_row(dataset: str, method: str, seed: int, error: float, **more: Any) -> dict[str, Any]:

@@ -272,7 +272,7 @@ def test_a_dropped_experiment_is_left_out(runs: Path, tmp_path: Path) -> None:
     sections = {"elr": SETTINGS["experiments"]["elr"], "online": None}
     aggregate(runs, tmp_path / "out", settings(**sections))  # type: ignore[arg-type]
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"elr.csv", "elr_best.csv", "elr.sha256"}
+    assert written == {"elr.csv", "elr_best.csv", "elr_machines.csv", "elr.sha256"}
 
 
 def three_seeds(runs: Path) -> tuple[list[Path], dict[str, Any]]:

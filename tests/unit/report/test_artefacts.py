@@ -36,7 +36,7 @@ def test_a_dropped_experiment_drops_its_artefacts() -> None:
         "figure1_left",
         "figure5",
     ]
-    assert artefacts.aggregated_files(["elr"]) == ["elr.csv", "elr_best.csv"]
+    assert artefacts.aggregated_files(["elr"]) == ["elr.csv", "elr_best.csv", "elr_machines.csv"]
 
 
 def test_misspelt_name_is_refused_with_the_closest() -> None:
