@@ -208,7 +208,9 @@ def test_a_job_without_output_is_planned_where_its_stale_input_is_made_again(
         for name in ("letters", "digits")
         for file in ("images.npy", "index.csv", "dataset.json", "contact_sheet.png")
     ]
-    backbones = [tmp_path / f"runs/demo/backbone/{seed}/leaky_relu.safetensors" for seed in range(3)]
+    backbones = [
+        tmp_path / f"runs/demo/backbone/{seed}/leaky_relu.safetensors" for seed in range(3)
+    ]
     for file in (*prepared, *backbones):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text('{"classes": []}' if file.name == "dataset.json" else "")
