@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lqf.checkpoint import Points
-from lqf.curvature import estimate
+from lqf.curvature import Metric, estimate
 from lqf.experiments.exact_problem import ExactProblem
 from lqf.experiments.grid import grid_points
 from lqf.experiments.rows import Row
@@ -88,11 +88,12 @@ class Model:
         problem, N = optimum.problem, len(self._task.train)
         curvature = optimum.curvature or estimate(optimum.samples, problem.images)
         damping = optimum.mu / N
-        maker = KernelMaker(optimum.samples, curvature, (damping,))
+        metric = Metric(curvature, problem.linearized.layout, damping)
+        maker = KernelMaker(optimum.samples, metric)
         residuals = optimum.ridge.residuals
         total = torch.zeros(N, dtype=torch.float64, device=residuals.device)
         for part in self._val.split(16):
-            cross = maker.cross(part, problem.images).at(damping) / N
+            cross = maker.cross(part, problem.images) / N
             effect = torch.einsum("tnc,nc->tn", cross.view(len(cross), *residuals.shape), residuals)
             total += effect.square().sum(0)
         return total / len(self._val)

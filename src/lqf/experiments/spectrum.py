@@ -9,7 +9,6 @@ non-zero eigenvalues are those of Gram matrices of the samples, formed layer by 
 from __future__ import annotations
 
 import logging
-import math
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from lqf.budget import budget, gigabytes
 from lqf.checkpoint import Points
-from lqf.curvature import SampleGradients
+from lqf.curvature import Metric, SampleGradients
 from lqf.experiments.grid import grid_points
 from lqf.experiments.nonlinear_problem import NonlinearProblem
 from lqf.experiments.rows import Row, fit_grid
@@ -138,5 +137,5 @@ def _known_eigenvalues(
 def _gram(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """JJᵀ and the outputs, N × C."""
     linearized = Linearized(fold_batch_norm(network))
-    maker = KernelMaker(SampleGradients(linearized, images), None, (math.inf,))
-    return maker.gram(images).at(math.inf), linearized.outputs(images)
+    maker = KernelMaker(SampleGradients(linearized, images), Metric(None, linearized.layout))
+    return maker.gram(images), linearized.outputs(images)

@@ -1,18 +1,19 @@
 """The prior's constants, chosen by exact leave-one-out: ε, the weight of the head, and μ.
 
-All candidates share one run over the data: the rows of J are rotated once, and every ε is a division.
+All candidates share one run over the data and one product of its rows (`lqf.ridge.Candidates`).
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from lqf.ridge import Kernels, RidgePath
+from lqf.ridge import RidgePath
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ class Choice:
 
 
 def choose(
-    kernels: Kernels,
+    kernel: Callable[[float, float], Tensor],
+    epsilons: Sequence[float],
     target: Tensor,
     noise: Tensor | None,
     groups: list[Tensor] | None,
@@ -59,7 +61,8 @@ def choose(
     """The candidate with the smallest leave-one-out squared error.
 
     Args:
-        kernels: of the samples, by ε; NC × NC, or N × N where the outputs share one.
+        kernel: of the samples for ε and the head's scale; NC × NC, or N × N where the outputs share one.
+        epsilons: candidates for ε.
         target: R, N × C.
         noise: 1/ω, N.
         groups: samples that leave together.
@@ -72,9 +75,9 @@ def choose(
     """
     rows: list[tuple[float, float, float, float]] = []
     units: list[float] = []
-    for epsilon in kernels.body:
+    for epsilon in epsilons:
         for head in heads:
-            path = RidgePath(kernels.at(epsilon, head), target, noise, groups)
+            path = RidgePath(kernel(epsilon, head), target, noise, groups)
             mus = path.grid()
             errors = path.errors(mus)
             rows += [(epsilon, head, float(m), float(e)) for m, e in zip(mus, errors, strict=True)]
@@ -90,6 +93,6 @@ def choose(
         edges.append("μ is the smallest")
     if float(relative[best]) > 0.99 * float(relative.max()):
         edges.append("μ is the largest")
-    if len(kernels.body) > 1 and epsilon == min(kernels.body):
+    if len(epsilons) > 1 and epsilon == min(epsilons):
         edges.append("ε is the smallest")
     return Choice(mu, epsilon, head, table, units[best], tuple(edges))

@@ -23,7 +23,7 @@ from lqf.jacobian import NetworkJacobian
 from lqf.optimum.choice import Choice
 from lqf.optimum.evidence import certified
 from lqf.optimum.problem import Certificate, LeftOut, Problem
-from lqf.ridge import DenseRidge, KernelMaker, Kernels, solve_dual
+from lqf.ridge import DenseRidge, KernelMaker, solve_dual
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class LargeOptimum:
         count = int(_PRECONDITION_WORK // _work(problem))
         if start is None and count:
             makers = _makers(problem, samples, metric, min(count, _PRECONDITION))
-            shared = _mean(metric, makers, lambda maker: maker.gram(problem.images))
+            shared = _mean(makers, lambda maker: maker.gram(problem.images))
             passes += len(makers)
         jacobian = problem.jacobian
         with jacobian.keeping(budget(problem.target.device)):
@@ -125,8 +125,8 @@ class LargeOptimum:
         count = int(min(_COMBINATIONS, max(1, SHARED_WORK // _work(self.problem))))
         return _makers(self.problem, self.samples, self.metric, count)
 
-    def _mean(self, form: Callable[[KernelMaker], Kernels]) -> Tensor:
-        return _mean(self.metric, self._makers, form)
+    def _mean(self, form: Callable[[KernelMaker], Tensor]) -> Tensor:
+        return _mean(self._makers, form)
 
     @cached_property
     def ridge(self) -> DenseRidge:
@@ -245,16 +245,13 @@ def _makers(
 ) -> list[KernelMaker]:
     """Makers of the kernels of some random combinations of the outputs, C at most."""
     return [
-        KernelMaker(samples, metric.curvature, (metric.epsilon,), metric.head, column)
+        KernelMaker(samples, metric, column)
         for column in combinations(problem.target.shape[1], count, problem.seed)
     ]
 
 
-def _mean(
-    metric: Metric, makers: list[KernelMaker], form: Callable[[KernelMaker], Kernels]
-) -> Tensor:
-    kernels = [form(maker).at(metric.epsilon, metric.head_scale) for maker in makers]
-    return sum(kernels, torch.zeros(())) / len(kernels)
+def _mean(makers: list[KernelMaker], form: Callable[[KernelMaker], Tensor]) -> Tensor:
+    return sum(map(form, makers), torch.zeros(())) / len(makers)
 
 
 def _preconditioner(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from lqf.optimum.choice import DECOMPOSED, EPSILONS, HEADS, Choice, choose
 from lqf.optimum.large import LargeOptimum, combinations
 from lqf.optimum.problem import Problem
 from lqf.optimum.small import SmallOptimum
-from lqf.ridge import DenseRidge, KernelMaker, Kernels
+from lqf.ridge import DenseRidge, KernelMaker
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +24,8 @@ Optimum = SmallOptimum | LargeOptimum
 #: Rows of the largest kernel that is held, and multiplications that forming it may take.  Without a kernel a Euclidean
 #: problem of 2,304 rows (cyrillic letters of the demo) was at a residual of 0.5 after 50 passes.
 MAX_ROWS, MAX_WORK = 4096, 4e11
-#: Multiplications in the kernels, of all ε together, that the constants are chosen from.
-CHOICE_WORK = 2e11
+#: Multiplications in the kernel that the constants are chosen from.
+CHOICE_WORK = 1e11
 #: A candidate that close (relatively) to the best is as good, where conjugate gradients have to reach it.
 SLACK = 0.01
 #: ε of a metric whose μ is given and nothing is chosen, in units of the mean curvature.
@@ -74,17 +75,16 @@ def fit(
         epsilons = tuple(factor * curvature.mean for factor in EPSILONS)
     shared = problem.head_alone and curvature is None and _shares(problem, samples)
     small = is_small(problem, shared)
-    kernels: Kernels | None = None
+    gram: Tensor | None = None
     choice: Choice | None = None
     epsilon, scale = (epsilons[0], 1.0) if constants is None else constants
     mu = problem.mu or 0.0
     if problem.mu is None:
-        rows = len(problem.target) if shared else problem.target.numel()
-        # Where there is one ε its kernel is needed anyway.
-        most = MAX_ROWS if len(epsilons) == 1 else DECOMPOSED
-        if small and rows <= most and len(epsilons) * _work(problem, rows) <= CHOICE_WORK:
-            kernels, cost = _kernels(problem, samples, curvature, epsilons, shared)
-            choice = _chosen(problem, kernels, problem.target, curvature, 0.0)
+        if small and curvature is None:
+            # There is one ε, whose kernel is needed anyway.
+            euclidean = Metric(None, problem.linearized.layout)
+            gram, cost = only = _gram(problem, samples, euclidean, shared)
+            choice = _chosen(problem, lambda *_: only[0], epsilons, problem.target, 0.0)
         else:
             choice, cost = _chosen_on_part(problem, samples, curvature, epsilons, small)
         passes += cost
@@ -92,10 +92,10 @@ def fit(
     metric = Metric(curvature, problem.linearized.layout, epsilon, problem.head, scale)
     if not small:
         return LargeOptimum.solved(problem, samples, metric, mu, passes, begin, choice)
-    if kernels is None:
-        kernels, cost = _kernels(problem, samples, curvature, (epsilon,), shared)
+    if gram is None:
+        gram, cost = _gram(problem, samples, metric, shared)
         passes += cost
-    gram, target = kernels.at(epsilon, scale), problem.target.double()
+    target = problem.target.double()
     if dead := int((gram.diagonal() == 0).sum()):
         log.warning(
             "%d of %d outputs of training images do not depend on any trained parameter, so they cannot be "
@@ -107,29 +107,30 @@ def fit(
     return SmallOptimum.solved(problem, samples, metric, ridge, passes, begin, choice)
 
 
-def _kernels(
-    problem: Problem,
-    samples: SampleGradients,
-    curvature: Curvature | None,
-    epsilons: tuple[float, ...],
-    shared: bool,
-) -> tuple[Kernels, float]:
-    """The kernels of all samples, and what they cost in passes."""
+def _gram(
+    problem: Problem, samples: SampleGradients, metric: Metric, shared: bool
+) -> tuple[Tensor, float]:
+    """The kernel of all samples, and what it costs in passes."""
     C = problem.target.shape[1]
     first = torch.eye(C, 1) if shared else None
-    maker = KernelMaker(samples, curvature, epsilons, problem.head, first)
-    return maker.gram(problem.images), (1 + 2 * (1 if shared else C)) / 3
+    gram = KernelMaker(samples, metric, first).gram(problem.images)
+    return gram, (1 + 2 * (1 if shared else C)) / 3
 
 
 def _chosen(
-    problem: Problem, kernels: Kernels, target: Tensor, curvature: Curvature | None, slack: float
+    problem: Problem,
+    kernel: Callable[[float, float], Tensor],
+    epsilons: tuple[float, ...],
+    target: Tensor,
+    slack: float,
 ) -> Choice:
     choice = choose(
-        kernels,
+        kernel,
+        epsilons,
         target.double(),
         problem.noise,
         problem.group_positions(),
-        heads=HEADS if curvature is not None and problem.head else (1.0,),
+        heads=HEADS if len(epsilons) > 1 and problem.head else (1.0,),
         slack=slack,
     )
     if choice.at_edge:
@@ -154,22 +155,28 @@ def _chosen_on_part(
     """
     N, C = problem.target.shape
     size = problem.linearized.layout.size
-    rows = min(DECOMPOSED, int((2 * CHOICE_WORK / (len(epsilons) * size)) ** 0.5))
+    rows = min(DECOMPOSED, int((2 * CHOICE_WORK / size) ** 0.5))
     count = min(N, max(64, rows))
     generator = torch.Generator().manual_seed(problem.seed)
     order = torch.randperm(N, generator=generator)[:count]
     part = problem.select(order.sort().values.to(problem.target.device))
     mix = torch.cat(combinations(C, max(1, min(C, rows // count)), problem.seed), 1)
-    maker = KernelMaker(samples, curvature, epsilons, problem.head, mix)
     several = mix.shape[1] > 1
     target = part.target.double() @ mix.to(part.target.device) if several else part.target
-    choice = _chosen(part, maker.gram(part.images), target, curvature, 0.0 if small else SLACK)
+    metric = Metric(curvature, problem.linearized.layout, epsilons[0], problem.head)
+    maker = KernelMaker(samples, metric, mix)
+    if curvature is None:
+        gram = maker.gram(part.images)
+        choice = _chosen(part, lambda *_: gram, epsilons, target, 0.0 if small else SLACK)
+    else:
+        kernel = maker.candidates(part.images).at
+        choice = _chosen(part, kernel, epsilons, target, 0.0 if small else SLACK)
     return choice, mix.shape[1] * count / N
 
 
 def _shares(problem: Problem, samples: SampleGradients) -> bool:
     """Whether every output has the same kernel and none with another: a linear head alone is trained."""
-    own = KernelMaker(samples, None, (math.inf,)).own(problem.images[:2]).at(math.inf)
+    own = KernelMaker(samples, Metric(None, problem.linearized.layout)).own(problem.images[:2])
     mean = own.diagonal(dim1=1, dim2=2).mean(1)
     eye = torch.eye(own.shape[1], dtype=own.dtype, device=own.device)
     return bool((own - mean[:, None, None] * eye).abs().max() <= 1e-4 * mean.max())

@@ -47,7 +47,7 @@ class SmallOptimum:
         self.certificate, self.choice = certificate, choice
         shared = ridge.width < ridge.target.shape[1]
         first = torch.eye(ridge.target.shape[1], 1) if shared else None
-        self._maker = KernelMaker(samples, metric.curvature, (metric.epsilon,), metric.head, first)
+        self._maker = KernelMaker(samples, metric, first)
 
     @classmethod
     def solved(
@@ -103,15 +103,14 @@ class SmallOptimum:
         parts = []
         for part in images.split(_ASKED):
             cross = self.kernel(part)
-            own = self._maker.own(part).at(self.metric.epsilon, self.metric.head_scale)
+            own = self._maker.own(part)
             parts.append(self.ridge.covariance(cross, own))
         C = self.ridge.target.shape[1]
         return torch.cat(parts) * torch.eye(C).to(own) if self.ridge.width < C else torch.cat(parts)
 
     def kernel(self, images: Tensor) -> Tensor:
         """K between images and the training samples, MC × NC, float64."""
-        kernels = self._maker.cross(images, self.problem.images)
-        return kernels.at(self.metric.epsilon, self.metric.head_scale)
+        return self._maker.cross(images, self.problem.images)
 
     def _cross(self, images: Tensor) -> list[Tensor]:
         return [self.kernel(part) for part in images.split(_ASKED)]
@@ -135,7 +134,7 @@ class SmallOptimum:
         """The optimum with further samples at the same μ and M."""
         begin = time.perf_counter()
         cross = self.kernel(images)
-        own = self._maker.gram(images).at(self.metric.epsilon, self.metric.head_scale)
+        own = self._maker.gram(images)
         extra = torch.ones_like(target[:, 0]) if noise is None else noise
         ridge = self.ridge.add(cross, own, target, extra)
         problem = self.problem.joined(images, target, noise)

@@ -2,17 +2,17 @@
 
 from lqf.ridge.cg import DualSolution, solve_dual
 from lqf.ridge.dense import DenseRidge
-from lqf.ridge.kernel import KernelMaker, Kernels
+from lqf.ridge.kernel import Candidates, KernelMaker
 from lqf.ridge.path import RidgePath
 from lqf.ridge.protocol import Diverged, Resume, Snapshot, Solution
 from lqf.ridge.sgd import solve_sgd, stable_rate
 
 __all__ = [
+    "Candidates",
     "DenseRidge",
     "Diverged",
     "DualSolution",
     "KernelMaker",
-    "Kernels",
     "Resume",
     "RidgePath",
     "Snapshot",

@@ -1,45 +1,48 @@
-"""The kernel ``K = J M⁻¹ Jᵀ`` of some samples, formed layer by layer, for several metrics at once.
+"""The kernel ``K = J M⁻¹ Jᵀ`` of some samples, formed layer by layer.
 
-The patches of a layer and the gradients by its output are turned into its Kronecker eigenbases once; for
-every ε the rows they make are then divided by the root of its eigenvalues, and multiplied.  Layers are taken in groups that fit in memory,
+The patches of a layer and the gradients by its output are turned into its Kronecker eigenbases; the rows that they
+make are divided by the root of its eigenvalues, and multiplied.  Layers are taken in groups that fit in memory,
 so no more of J is ever held than a group of layers, in the smaller of two forms: as it is, or as the
 layer's patches and the gradients by its output.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from lqf.budget import budget
-from lqf.curvature import Curvature, LayerCurvature, SampleGradients
+from lqf.curvature import LayerCurvature, Metric, SampleGradients
 from lqf.jacobian.images import Images
 
 # Numbers of rotated rows that are made at a time, and rows of a symmetric product.
 _CHUNK, _STRIP = 1 << 25, 256
 #: Bytes of rows that are held at a time, where a quarter of the memory is more.
 HELD = 2**31
+# The smallest eigenvalue that candidates tell from zero, in binary orders below the mean: far below every ε.
+_LEAST = -16
 
 
 @dataclass(frozen=True)
-class Kernels:
-    """Kernels between two sets of rows.
+class Candidates:
+    """Kernels of some samples in every metric of one curvature, its eigenvalues rounded to powers of two.
 
     Attributes:
-        body: by ε (infinite for the Euclidean metric), n × m, float64; without the head.
-        head: the head's part by ε, n × m, float64.
+        body: by eigenvalue the product of the rows that have it, n × n, float64; without the head.
+        head: the same of the head.
     """
 
     body: dict[float, Tensor]
     head: dict[float, Tensor]
 
-    def at(self, epsilon: float, head_scale: float = 1.0) -> Tensor:
-        """``K``, with the prior variance of the head multiplied."""
-        return torch.add(self.body[epsilon], self.head[epsilon], alpha=head_scale)
+    def at(self, epsilon: float, head_scale: float) -> Tensor:
+        """``K``, n × n, with the prior variance of the head multiplied."""
+        terms = [rows / (value + epsilon) for value, rows in self.body.items()]
+        terms += [rows * (head_scale / (value + epsilon)) for value, rows in self.head.items()]
+        return torch.stack(terms).sum(0)
 
 
 @dataclass
@@ -99,13 +102,11 @@ class Rows:
 
 
 class KernelMaker:
-    """Forms kernels of a network's samples in metrics of one curvature.
+    """Forms kernels of a network's samples.
 
     Args:
         samples: how gradients of single samples are found.
-        curvature: F; None for the Euclidean metric alone.
-        epsilons: ε of the metrics; infinite is the Euclidean one.
-        head: names of the head's parameters, whose part is kept apart.
+        metric: M.
         combinations: C × m, which combinations of the outputs the rows are of; None for every output.
         batch: images at once.
     """
@@ -113,75 +114,83 @@ class KernelMaker:
     def __init__(
         self,
         samples: SampleGradients,
-        curvature: Curvature | None,
-        epsilons: Sequence[float],
-        head: frozenset[str] = frozenset(),
+        metric: Metric,
         combinations: Tensor | None = None,
         batch: int = 32,
     ) -> None:
-        self.samples, self.curvature = samples, curvature
-        self.epsilons, self.head = tuple(epsilons), head
+        self.samples, self.metric = samples, metric
         self._combinations, self._batch = combinations, batch
         self._kept: tuple[Images, Rows] | None = None
 
-    def gram(self, images: Images) -> Kernels:
-        """``K`` of the samples with themselves, NC × NC, rows in sample-major order."""
-        return self.samples.run(lambda: self._gram(images, None))
+    def gram(self, images: Images) -> Tensor:
+        """``K`` of the samples with themselves, NC × NC, rows in sample-major order, float64."""
+        return self.samples.run(lambda: self._gram(images))
 
-    def cross(self, images: Images, others: Images) -> Kernels:
+    def cross(self, images: Images, others: Images) -> Tensor:
         """``K`` between two sets of samples, MC × NC; the rows of ``others`` are kept for further calls."""
-        return self.samples.run(lambda: self._gram(images, others))
+        return self.samples.run(lambda: self._cross(images, others))
 
-    def own(self, images: Images) -> Kernels:
+    def own(self, images: Images) -> Tensor:
         """``K`` of every sample with itself, M × C × C."""
+        parts = images.split(self._batch)
+        return self.samples.run(lambda: torch.cat([self._own(part) for part in parts]))
 
-        def work() -> Kernels:
-            parts = [self._own(part) for part in images.split(self._batch)]
-            return Kernels(
-                *({e: torch.cat([p[h][e] for p in parts]) for e in self.epsilons} for h in (0, 1))
-            )
+    def candidates(self, images: Images) -> Candidates:
+        """``K`` of the samples with themselves for every ε and head scale, for one product of all rows.
 
-        return self.samples.run(work)
+        An eigenvalue of the curvature is off by a factor of √2 at most.
+        """
+        return self.samples.run(lambda: self._candidates(images))
 
-    def _own(self, images: Tensor) -> list[dict[float, Tensor]]:
-        totals = self._zeros((len(images), self._width(images), self._width(images)), images)
-        for group in self._groups(images[:1], len(images)):
-            rows = self._rows(images, group)
-            for name, left, scales, _ in self._factors(rows, None):
-                for epsilon, scale in scales.items():
-                    each = (left * scale).view(len(images), -1, left.shape[1])
-                    totals[name in self.head][epsilon] += (each @ each.mT).double()
-        return totals
-
-    def _gram(self, images: Images, others: Images | None) -> Kernels:
+    def _own(self, images: Tensor) -> Tensor:
         width = self._width(images)
-        n, m = len(images) * width, (len(images) if others is None else len(others)) * width
-        totals = self._zeros((n, m), images[:1])
-        held = len(images) + (0 if others is None else len(others))
-        groups = self._groups(images[:1], held)
-        for group in groups:
-            right = None
-            if others is not None:
-                right = self._remembered(others, group, whole=len(groups) == 1)
-            left = self._rows(images, group)
-            for name, a, scales, b in self._factors(left, right):
-                for epsilon, scale in scales.items():
-                    into = totals[name in self.head][epsilon]
-                    if b is None:
-                        _add_symmetric(into, a * scale)
-                    else:
-                        into += ((a * (scale * scale)) @ b.T).double()
-        if others is None:
-            for part in totals:
-                for total in part.values():
-                    _mirror(total)
-        return Kernels(*totals)
+        total = torch.zeros(len(images), width, width, dtype=torch.float64, device=images.device)
+        for group in self._groups(images[:1], len(images)):
+            for name, left, values, _ in self._pieces(self._rows(images, group), None):
+                each = (left * self._root(name, values, left)).view(len(images), width, -1)
+                total += (each @ each.mT).double()
+        return total
 
-    def _zeros(self, shape: tuple[int, ...], like: Tensor) -> list[dict[float, Tensor]]:
-        return [
-            {e: torch.zeros(shape, dtype=torch.float64, device=like.device) for e in self.epsilons}
-            for _ in range(2)
-        ]
+    def _gram(self, images: Images) -> Tensor:
+        total = self._zeros(images)
+        for group in self._groups(images[:1], len(images)):
+            for name, rows, values, _ in self._pieces(self._rows(images, group), None):
+                _add_symmetric(total, rows * self._root(name, values, rows))
+        _mirror(total)
+        return total
+
+    def _cross(self, images: Images, others: Images) -> Tensor:
+        width = self._width(images)
+        total = torch.zeros(
+            len(images) * width, len(others) * width, dtype=torch.float64, device=images[:1].device
+        )
+        groups = self._groups(images[:1], len(images) + len(others))
+        for group in groups:
+            right = self._remembered(others, group, whole=len(groups) == 1)
+            for name, a, values, b in self._pieces(self._rows(images, group), right):
+                if b is not None:
+                    total += ((a * self._root(name, values, a).square()) @ b.T).double()
+        return total
+
+    def _candidates(self, images: Images) -> Candidates:
+        found = Candidates({}, {})
+        mean = self.metric.curvature.mean if self.metric.curvature is not None else 1.0
+        for group in self._groups(images[:1], len(images)):
+            for name, rows, values, _ in self._pieces(self._rows(images, group), None):
+                into = found.head if name in self.metric.head else found.body
+                values = torch.ones(()) if values is None else values
+                powers = (values / mean).log2().round().clamp(min=_LEAST)
+                powers = powers.to(rows).expand(rows.shape[1])
+                for power in powers.unique().tolist():
+                    total = into.setdefault(mean * 2**power, self._zeros(images))
+                    _add_symmetric(total, rows[:, powers == power])
+        for total in (*found.body.values(), *found.head.values()):
+            _mirror(total)
+        return found
+
+    def _zeros(self, images: Images) -> Tensor:
+        n = len(images) * self._width(images)
+        return torch.zeros(n, n, dtype=torch.float64, device=images[:1].device)
 
     def _width(self, images: Images) -> int:
         if self._combinations is not None:
@@ -229,7 +238,8 @@ class KernelMaker:
         return numbers
 
     def _block(self, weight: str) -> LayerCurvature | None:
-        return None if self.curvature is None else self.curvature.layers[weight]
+        curvature = self.metric.curvature
+        return None if curvature is None else curvature.layers[weight]
 
     def _turned(self, weight: str, patches: Tensor) -> Tensor:
         """``U_Aᵀ a``, N × G × r × S; below it, where the basis is thin, what of a it leaves out, d more."""
@@ -287,17 +297,17 @@ class KernelMaker:
         cotangent[:, k] = 1.0
         return cotangent
 
-    def _factors(
+    def _pieces(
         self, left: Rows, right: Rows | None
-    ) -> Iterator[tuple[str, Tensor, dict[float, Tensor], Tensor | None]]:
-        """Pieces whose scaled products sum to K: name, n × k, what to scale by for every ε, m × k.
+    ) -> Iterator[tuple[str, Tensor, Tensor | None, Tensor | None]]:
+        """Pieces whose scaled products sum to K: name, n × k, eigenvalues of the columns, m × k.
 
         Where a basis is thin, the directions that it leaves out are added as they are, and what the
         basis holds of them is not.
         """
         for name, value in left.others.items():
-            scales = {e: self._root(None, name, e, value) for e in self.epsilons}
-            yield name, value, scales, None if right is None else right.others[name]
+            other = None if right is None else right.others[name]
+            yield name, value, self._diagonal(name), other
         for weight, rows in left.layers.items():
             block = self._block(weight)
             n = rows.count if right is None else max(rows.count, right.layers[weight].count)
@@ -305,36 +315,35 @@ class KernelMaker:
             for a, groups, outputs in rows.pieces(n):
                 b = None if others is None else next(others)[0]
                 r = a.shape[3] if block is None else block.A.shape[2]
-                values = None if block is None else block.values[groups, outputs]
-                scales = {e: self._root(values, weight, e, a) for e in self.epsilons}
-                yield (
-                    weight,
-                    a[..., :r].flatten(1),
-                    scales,
-                    None if b is None else b[..., :r].flatten(1),
-                )
+                values = None if block is None else block.values[groups, outputs].reshape(-1)
+                inside = None if b is None else b[..., :r].flatten(1)
+                yield weight, a[..., :r].flatten(1), values, inside
                 if block is not None and block.thin:
                     rest = a.new_tensor(block.rest)
-                    scales = {e: self._root(rest, weight, e, a) for e in self.epsilons}
                     beyond = None if b is None else b[..., r:].flatten(1)
-                    yield weight, a[..., r:].flatten(1), scales, beyond
+                    yield weight, a[..., r:].flatten(1), rest, beyond
 
-    def _root(self, values: Tensor | None, name: str, epsilon: float, like: Tensor) -> Tensor:
-        """``(E + ε)^(−1/2)`` of some columns.
+    def _diagonal(self, name: str) -> Tensor | None:
+        """The curvature of a parameter of no layer.
 
         Raises:
-            ValueError: if there is no curvature of the parameter.
+            ValueError: if it was not estimated.
         """
-        if math.isinf(epsilon) or self.curvature is None:
-            return like.new_ones(())
-        if values is None and name not in self.curvature.diagonal:
+        curvature = self.metric.curvature
+        if curvature is None:
+            return None
+        if name not in curvature.diagonal:
             raise ValueError(
                 f"parameter {name!r} is used for these images in another way than for those the curvature is "
                 "of; freeze it with requires_grad_(False)."
             )
-        if values is None:
-            values = self.curvature.diagonal[name]
-        return (values.reshape(-1) + epsilon).rsqrt().to(like)
+        return curvature.diagonal[name].reshape(-1)
+
+    def _root(self, name: str, values: Tensor | None, like: Tensor) -> Tensor:
+        """``M^(−1/2)`` of some columns, in their precision."""
+        root = like.new_ones(()) if values is None else (values + self.metric.epsilon).rsqrt()
+        scale = self.metric.head_scale if name in self.metric.head else 1.0
+        return root.to(like) * scale**0.5
 
 
 def _add_symmetric(total: Tensor, rows: Tensor) -> None:

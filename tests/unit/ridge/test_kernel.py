@@ -28,21 +28,21 @@ def test_kernels_are_those_of_dense_rows(name, how, monkeypatch):
     mix = torch.eye(3, dtype=torch.float64)
     if how == "one combination":
         mix = torch.randn(3, 1, dtype=torch.float64)
-    maker = KernelMaker(
-        samples, curvature, EPSILONS, head, None if len(mix.T) == 3 else mix, batch=2
-    )
     left, right = (
         torch.einsum("ncp,cm->nmp", rows(network, part), mix).flatten(0, 1) for part in (others, x)
     )
-    gram, cross, own = maker.gram(x), maker.cross(others, x), maker.own(others)
-    again = maker.cross(others[:1], x)
     for epsilon in EPSILONS:
         metric = Metric(curvature, layout, epsilon, head, 3.0)
+        maker = KernelMaker(samples, metric, None if len(mix.T) == 3 else mix, batch=2)
         K = right @ metric.solve(right).T
-        torch.testing.assert_close(gram.at(epsilon, 3.0), K)
+        torch.testing.assert_close(maker.gram(x), K)
         X = left @ metric.solve(right).T
-        torch.testing.assert_close(cross.at(epsilon, 3.0), X)
-        torch.testing.assert_close(again.at(epsilon, 3.0), X[: mix.shape[1]])
+        torch.testing.assert_close(maker.cross(others, x), X)
+        torch.testing.assert_close(maker.cross(others[:1], x), X[: mix.shape[1]])
         O = (left @ metric.solve(left).T).view(3, mix.shape[1], 3, -1)
-        expected = torch.stack([O[i, :, i] for i in range(3)])
-        torch.testing.assert_close(own.at(epsilon, 3.0), expected)
+        torch.testing.assert_close(maker.own(others), torch.stack([O[i, :, i] for i in range(3)]))
+        if not math.isinf(epsilon):
+            near = maker.candidates(x).at(epsilon, 3.0)
+            # Between these two all quadratic forms lie where eigenvalues are off by √2 at most.
+            for difference in (2**0.5 * near - K, K - near / 2**0.5):
+                assert torch.linalg.eigvalsh(difference).min() > -1e-6 * K.trace()
