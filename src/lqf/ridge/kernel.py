@@ -40,9 +40,11 @@ class Candidates:
 
     def at(self, epsilon: float, head_scale: float) -> Tensor:
         """``K``, n × n, with the prior variance of the head multiplied."""
-        terms = [rows / (value + epsilon) for value, rows in self.body.items()]
-        terms += [rows * (head_scale / (value + epsilon)) for value, rows in self.head.items()]
-        return torch.stack(terms).sum(0)
+        total = torch.zeros_like(next(iter((self.body or self.head).values())))
+        for scale, parts in ((1.0, self.body), (head_scale, self.head)):
+            for value, rows in parts.items():
+                total.add_(rows, alpha=scale / (value + epsilon))
+        return total
 
 
 @dataclass
