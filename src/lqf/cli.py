@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> Any:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
+        sub.epilog = "examples: `snakemake -np` prints the calls that a run makes"
         sub.add_argument("--log", type=Path, help="also write standard error to this file")
         return sub
 

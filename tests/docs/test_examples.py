@@ -29,8 +29,10 @@ PYTHON = [
 
 def commands(page: Path) -> list[list[str]]:
     """The lines of a page that call ``lqf``, without what stands behind a comment sign."""
-    blocks = re.findall(r"```\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.startswith("lqf ")]
+    # Pairs, so that the end of a block in a language does not count as the beginning of one without.
+    blocks = re.findall(r"```(\w*)\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    lines = [line for kind, block in blocks if not kind for line in block.splitlines()]
+    lines = [line for line in lines if line.startswith("lqf ")]
     return [shlex.split(line, comments=True)[1:] for line in lines]
 
 
@@ -47,7 +49,7 @@ def test_commands_are_understood(page: Path) -> None:
         assert _parser().parse_args(words).command == words[0]
 
 
-def test_the_tutorial_runs_from_top_to_bottom(tmp_path: Path, monkeypatch) -> None:
+def test_commands_run_those_of_the_tutorial_from_top_to_bottom(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     weights = photographs.write_weights(Path("weights.pth"))
     for name, colour in (("cat", (200, 60, 60)), ("dog", (60, 60, 200))):
@@ -55,13 +57,34 @@ def test_the_tutorial_runs_from_top_to_bottom(tmp_path: Path, monkeypatch) -> No
             photographs.write_photo(Path("photos", name, f"{i}.jpg"), i, colour)
         photographs.write_photo(Path("more", name, "new.jpg"), 9, colour)
     network = ["--network", photographs.NETWORK, "--weights", str(weights), "--size", "32"]
-    told = [words for words in commands(ROOT / "docs" / "tutorial.md") if words[0] != "example"]
+    for scale in ("demo", "mine"):
+        shutil.copytree(ROOT / "results" / "demo", Path("results", scale))
+    Path("config").symlink_to(ROOT / "config")
+    # What config/own-data.yaml names.
+    shutil.copytree("photos", Path("images", "train"))
+    pages = [ROOT / "docs" / "tutorial.md", *PAGES]
+    lines = dict.fromkeys(shlex.join(words) for page in pages for words in commands(page))
+    told = [words for words in map(shlex.split, lines) if words[0] != "example"]
 
-    assert len(told) == 8
+    assert len(told) == 16
     for words in told:
         assert main([*words, *(network if words[0] in {"fit", "audit"} else [])]) == 0
     assert Path("without.lqf.receipt.json").is_file()
     assert Path("audit", "audit.html").is_file()
+
+
+def test_lines_written_by_hand_are_counted_as_the_table_says() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text("utf-8")
+    (call,) = re.findall(r"python -m (benchmarks\.handwritten .+)` counts", page)
+    module, *commits = call.split()
+    for one in commits:
+        if subprocess.run(["git", "cat-file", "-e", one], cwd=ROOT, check=False).returncode:
+            pytest.skip("needs the history in git")
+    words = [sys.executable, "-m", module, *commits]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+
+    numbers = re.compile(r"^\| ([^|]+) \|.*?\| (\d+) \| (\d+) \|", re.MULTILINE)
+    assert numbers.findall(done.stdout) == numbers.findall(page) != []
 
 
 def test_targets_of_snakemake_exist() -> None:

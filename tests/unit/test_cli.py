@@ -24,6 +24,18 @@ def test_what_ends_a_job_is_one_sentence(
     assert capsys.readouterr().err == told
 
 
+def test_help_has_an_example_and_what_prints_data_prints_json() -> None:
+    jobs = {"prepare", "download", "pretrain", "backbone", "train", "elr", "kshot", "online"}
+    jobs |= {"regularized", "informativeness", "spectrum", "aggregate", "partial", "claims"}
+    jobs |= {"draw", "caption"}
+    actions = cli._parser()._actions
+    found = next(one for one in actions if isinstance(one, argparse._SubParsersAction))
+    assert jobs < set(found.choices)
+    for name, sub in found.choices.items():
+        assert (sub.epilog or "").startswith("example"), name
+        assert ("--json" in sub.format_help()) == (name not in jobs), name
+
+
 def test_an_error_of_the_program_keeps_its_traceback() -> None:
     def run(_: argparse.Namespace) -> None:
         raise TypeError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import signal
 import sys
 from collections.abc import Callable
@@ -26,6 +27,7 @@ def register(command: Command, settings: Callable[[Any], None]) -> None:
     sub = command(
         "download", "get the archives of a data set, or published weights, verified", _download
     )
+    sub.epilog = "example: lqf download --name mit67 --output archives/mit67"
     sub.add_argument("--name", required=True, help="a data set, or NETWORK.SOURCE for weights")
     sub.add_argument("--output", type=Path, required=True, help="folder for the archives")
     sub.add_argument("--offline", action="store_true", help="use only what is on disk")
@@ -33,10 +35,12 @@ def register(command: Command, settings: Callable[[Any], None]) -> None:
     _places(sub)
 
     sub = command("datasets", "list the data sets of the paper, or check what is here", _datasets)
+    sub.epilog = "example: lqf datasets check mit67"
     sub.add_argument("action", nargs="?", choices=("list", "check"), default="list")
     sub.add_argument("name", nargs="?", help="the data set to check")
     sub.add_argument("--archives", type=Path, default=Path("archives"))
     sub.add_argument("--data", type=Path, default=Path("data", "paper"))
+    sub.add_argument("--json", action="store_true", help="print one JSON value")
     _places(sub)
 
 
@@ -102,15 +106,19 @@ def _datasets(options: argparse.Namespace) -> None:
     catalogue = read(path)
     local = local_folders(options.local)
     if options.action == "list":
-        for line in status.overview(catalogue, options.archives, local, options.data):
+        places = options.archives, local, options.data
+        if options.json:
+            known = catalogue.datasets.items()
+            print(json.dumps({name: status.state(one, *places) for name, one in known}))
+            return
+        for line in status.overview(catalogue, *places):
             print(line)
         return
     if options.name is None:
         raise ValueError(f"name the data set to check, one of {', '.join(catalogue.datasets)}.")
     dataset = catalogue.get(options.name)
     lines, missing = status.check(dataset, options.archives, local, pins.lock_file(path))
-    for line in lines:
-        print(line)
+    print(json.dumps({"files": lines, "missing": missing}) if options.json else "\n".join(lines))
     if missing:
         raise ValueError(
             f"{dataset.name!r} lacks the part {' and '.join(map(repr, missing))}: run `python -m lqf "

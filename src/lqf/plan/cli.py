@@ -17,6 +17,7 @@ Command = Callable[[str, str, Callable[[argparse.Namespace], None]], Any]
 def register(command: Command) -> None:
     """Add the sub-command to a parser."""
     sub = command("plan", "what a run will take: jobs, download, disk, hours on a GPU", _plan)
+    sub.epilog = "example: lqf plan --configfile config/demo.yaml"
     sub.add_argument(
         "--configfile",
         type=Path,

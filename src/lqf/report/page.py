@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import html
+import os
 import platform
+import re
 from collections.abc import Hashable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import mistune
 import pandas as pd
@@ -30,6 +34,11 @@ VERDICTS = {
 _PACKAGES = ("lqf", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "snakemake")
 _DEVIATIONS = Path("docs", "deviations.md")
 _TIMES = Path("benchmarks", "results")
+_RUNS = Path("runs")
+
+WATTS = (5, 10)
+"""Watts of a core that energy is estimated with: the rated power of a server's processor shared among its
+cores (Xeon Platinum 8480+: 350 W by 56; 8280: 205 W by 28), with a margin to both sides."""
 
 
 def report_command(options: argparse.Namespace) -> None:
@@ -72,6 +81,9 @@ def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
         shown=[one for one in shown.values() if one is not None],
         missing=[label for label, one in shown.items() if one is None],
         seconds=_seconds(results.name),
+        watts=WATTS,
+        runs=_RUNS / results.name,
+        notebooks=_notebooks(_RUNS / results.name, output),
         deviations=_markdown(_DEVIATIONS.read_text("utf-8")) if _DEVIATIONS.is_file() else None,
         environment=_environment(),
         processors=processors(results),
@@ -134,6 +146,19 @@ def _seconds(scale: str) -> list[dict[Hashable, Any]]:
     if not path.is_file():
         return []
     return pd.read_csv(path).to_dict("records")
+
+
+def _notebooks(runs: Path, output: Path) -> dict[str, str]:
+    """How the page at `output` links to the executed notebooks of a folder runs/SCALE -> their titles."""
+    found = {}
+    for path in [runs / "tour.html", *sorted((runs / "notebooks").glob("*.html"))]:
+        if path.is_file():
+            heading = re.search(r"<h1[^>]*>([^<]+)", path.read_text("utf-8"))
+            link = os.path.relpath(path.resolve(), output.parent.resolve())
+            found[quote(Path(link).as_posix())] = (
+                html.unescape(heading[1]) if heading else path.stem
+            )
+    return found
 
 
 def _environment() -> dict[str, str]:

@@ -84,6 +84,10 @@ def test_from_the_catalogue_to_the_packed_form(catalogue, tmp_path, capsys, monk
     assert lines["flowers102"].endswith("to download")
     assert lines["mit67"].endswith("to download from a mirror, may ask for an account")
     assert "1.18 GB" in lines["caltech256"]
+    run("datasets", "--catalogue", catalogue, "--json")
+    assert json.loads(capsys.readouterr().out)[name] == "prepared"
+    run("datasets", "check", name, "--catalogue", catalogue, "--json")
+    assert json.loads(capsys.readouterr().out)["missing"] == []
 
 
 def test_archives_on_disk_need_no_network(catalogue, tmp_path, capsys, monkeypatch):

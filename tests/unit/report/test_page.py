@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
 
-from lqf.report.page import write_report
+from lqf.report.page import WATTS, write_report
 
 ROOT = Path(__file__).parents[3]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -35,7 +37,9 @@ def test_it_stands_alone_and_is_small(page: Path) -> None:
     text = page.read_text("utf-8")
 
     loaded = re.findall(r"(?:src|href)=\"(?!data:|#)([^\"]+)\"", text)
-    assert [one for one in loaded if not one.startswith("https://arxiv.org/")] == []
+    linked = re.findall(r"<a href=\"([^\"#]+)\"", text)
+    assert [one for one in loaded if one not in linked] == []
+    assert [one for one in linked if ":" in one and not one.startswith("https://arxiv.org/")] == []
     assert page.stat().st_size < 15e6
 
 
@@ -95,6 +99,35 @@ def test_what_was_not_drawn_is_named(tmp_path: Path) -> None:
     assert "Not part of this run: Table 1, Table 2" in (tmp_path / "page.html").read_text("utf-8")
     with pytest.raises(ValueError, match=r"holds no claims\.csv"):
         write_report(tmp_path, tmp_path, tmp_path / "page.html")
+
+
+def test_executed_notebooks_are_linked_from_where_the_page_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = tmp_path / "results" / "demo" / "report.html"
+    write_report(ROOT / "results" / "demo", ROOT / "figures" / "demo", page)
+    assert "<code>snakemake notebooks --cores 2</code>" in page.read_text("utf-8")
+
+    one = tmp_path / "runs" / "demo" / "notebooks" / "er rata.html"
+    one.parent.mkdir(parents=True)
+    one.write_text('<h1 id="x">The paper&#39;s errata<a href="#x">¶</a></h1>', "utf-8")
+    write_report(ROOT / "results" / "demo", ROOT / "figures" / "demo", page)
+
+    found = re.search(r'<li><a href="(\.\.[^"]+)">([^<]+)</a>', page.read_text("utf-8"))
+    assert found is not None
+    assert (page.parent / unquote(found[1])).resolve() == one
+    assert unescape(found[2]) == "The paper's errata"
+
+
+def test_energy_is_an_estimate_with_its_formula(page: Path) -> None:
+    times = pd.read_csv(ROOT / "benchmarks" / "results" / "demo_times.csv")
+    total = int(times.loc[times["part"] == "total", "core_seconds"].item())
+    text = " ".join(page.read_text("utf-8").split())
+
+    low, high = (round(total * watts / 3600) for watts in WATTS)
+    assert "Energy was not measured. An estimate: " in text
+    assert f"{total} core-seconds × 5 to 10 W ÷ 3600 = {low} to {high} Wh" in text
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
