@@ -42,3 +42,20 @@ def test_an_error_of_the_program_keeps_its_traceback() -> None:
 
     with pytest.raises(TypeError):
         cli._guarded(argparse.Namespace(command="train", run=run))
+
+
+@pytest.mark.parametrize(
+    ("weights", "outputs", "said"),
+    [
+        (["a", "b"], ["0.csv", "1.csv", "2.csv"], "3 seeds and 2 files of weights"),
+        (["a"], ["0.csv"], "3 seeds and 1 outputs"),
+    ],
+)
+def test_weights_are_one_file_or_one_a_seed(
+    weights: list[str], outputs: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = ["train", "--dataset", "digits", "--method", "lqf", "--seed", "0", "1", "2"]
+    line += ["--data", "data", "--weights", *weights, "--output", *outputs, "--settings", "{}"]
+
+    assert cli.main(line) == 1
+    assert said in capsys.readouterr().err
