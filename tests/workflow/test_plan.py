@@ -222,6 +222,31 @@ def test_a_job_without_output_is_planned_where_its_stale_input_is_made_again(
     assert plan == {"backbone": 3, "train": 1, "total": 4}
 
 
+def test_weights_by_path_are_known_by_content_not_by_age(snakemake: Run, tmp_path: Path) -> None:
+    weights = tmp_path / "mine.safetensors"
+    overlay = tmp_path / "overlay.yaml"
+    given = {"relu": weights.name, "leaky_relu": weights.name}
+    backbone = {"network": "squeezenet1_1", "pretrain": None, "weights": given}
+    overlay.write_text(json.dumps({"backbone": backbone}))
+    runs = [tmp_path / f"runs/demo/train/digits/fc/{seed}/metrics.csv" for seed in range(3)]
+    data = [tmp_path / "data/demo/digits" / name for name in ("images.npy", "index.csv")]
+    for age, file in enumerate(
+        (weights, *data, tmp_path / "runs/demo/backbone/relu.safetensors", *runs)
+    ):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("some")
+        os.utime(file, (1e9 + age, 1e9 + age))
+    for name in ("dataset.json", "contact_sheet.png"):
+        data[0].with_name(name).write_text('{"classes": []}')
+    target = ("runs/demo/train/digits/fc/0/metrics.csv", "--configfile", DEMO, str(overlay))
+    assert snakemake("--touch", "--forceall", "--cores", "1", *target).returncode == 0
+
+    os.utime(weights)
+    assert "Nothing to be done" in snakemake("-n", *target).stdout
+    weights.write_text("other")
+    assert planned(snakemake("-n", *target).stdout) == {"backbone": 1, "train": 1, "total": 2}
+
+
 def test_all_of_a_clone_with_committed_results_trains_everything(
     snakemake: Run, tmp_path: Path
 ) -> None:

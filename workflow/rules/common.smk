@@ -165,6 +165,13 @@ def weights_file(activation):
     return ancient(f"{ARCHIVES}/{name}/archives.json")
 
 
+def weights_content(activation):
+    """A hash of the user's file of weights; None for published ones, which are what the catalogue says."""
+    if backbones.published(CONFIG["backbone"], activation):
+        return None
+    return provenance.digest(Path(backbones.source(CONFIG["backbone"], activation)))
+
+
 def seeds_for(kind):
     """Seeds of a kind of job: of one experiment, or of all that share the train jobs."""
     names = settings.SWEEPS if kind == "train" else [kind]
