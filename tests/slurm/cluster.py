@@ -165,7 +165,7 @@ def wait_for(what: str, holds: Callable[[], bool], seconds: float = 60) -> None:
 def _idle() -> bool:
     """Whether the controller answers and every node is idle."""
     states = subprocess.run(
-        ["sinfo", "--noheader", "--Node", "--format=%T"],
+        ["sinfo", "--noheader", "--Node", "--partition=main", "--format=%T"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return states.stdout.split() == ["idle"] * len(NODES)
