@@ -247,9 +247,9 @@ def test_jobs_that_the_cluster_ends_continue_to_the_results_of_a_local_run(
 
 @small
 @pytest.mark.usefixtures("slurm", "whole_cluster")
-def test_jobs_that_the_queue_rejects_are_submitted_again(folder: Path, local: Path) -> None:
+def test_job_arrays_that_the_queue_rejects_are_submitted_again(folder: Path, local: Path) -> None:
     ask("scontrol", "update", "partitionname=main", "state=drain")
-    with snakemake(folder, *CLUSTER) as process:
+    with snakemake(folder, *CLUSTER, "--slurm-array-jobs", "train,kshot") as process:
         output = folder / "output"
         wait_for("submissions fail", lambda: output.read_text().count("sbatch failed") > 3)
         ask("scontrol", "update", "partitionname=main", "state=up")
