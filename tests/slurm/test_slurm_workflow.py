@@ -23,7 +23,7 @@ SECONDS = 1500 if WHOLE else 900
 # The small workflow, or every rule and experiment where LQF_SLURM_TEST is mini.
 OVERLAY = ROOT / ("tests/workflow/mini.yaml" if WHOLE else "tests/slurm/small.yaml")
 LOCAL = ["--profile", "none", "--cores", "2"]
-CLUSTER = ["--profile", str(ROOT / "profiles/slurm"), "--jobs", "6"]
+CLUSTER = ["--profile", str(ROOT / "profiles/slurm"), "--jobs", "3"]
 CLUSTER += ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10"]
 
 
@@ -211,10 +211,11 @@ def test_killed_and_timed_out_jobs_continue_to_the_results_of_a_local_run(
         log = (folder / f"logs/small/train/greek/nlft/{seed}.log").read_text()
         assert f"continues with {points} finished grid points" in log
     output = (folder / "output").read_text()
-    assert output.count("Trying to restart job") == 2
+    # A busy machine may bring others to the limit.
+    assert (restarts := output.count("Trying to restart job")) >= 2
     assert "SLURM status is: 'TIMEOUT'" in output
     assert "localrule aggregate_comparison:" in output
-    assert output.count("has been submitted with SLURM jobid") == len(metrics(folder)) + 2
+    assert output.count("has been submitted with SLURM jobid") == len(metrics(folder)) + restarts
 
 
 @pytest.fixture
@@ -247,9 +248,12 @@ def test_jobs_that_the_cluster_ends_continue_to_the_results_of_a_local_run(
 
 @small
 @pytest.mark.usefixtures("slurm", "whole_cluster")
-def test_job_arrays_that_the_queue_rejects_are_submitted_again(folder: Path, local: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--slurm-array-jobs", "train,kshot"]])
+def test_jobs_that_the_queue_rejects_are_submitted_again(
+    folder: Path, local: Path, options: list[str]
+) -> None:
     ask("scontrol", "update", "partitionname=main", "state=drain")
-    with snakemake(folder, *CLUSTER, "--slurm-array-jobs", "train,kshot") as process:
+    with snakemake(folder, *CLUSTER, *options) as process:
         output = folder / "output"
         wait_for("submissions fail", lambda: output.read_text().count("sbatch failed") > 3)
         ask("scontrol", "update", "partitionname=main", "state=up")
