@@ -158,13 +158,23 @@ def lock_folder() -> Path:
 
 
 def _lock(path: Path) -> TextIO | None:
-    """The locked file, or None while somebody else holds it."""
+    """The locked file, or None while somebody else holds it.
+
+    Raises:
+        LeaseError: if there are no locks there.
+    """
     handle = open(path, "a+")  # noqa: SIM115  (the caller closes it, which frees the lock)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         handle.close()
         return None
+    except OSError as error:
+        handle.close()
+        raise LeaseError(
+            f"the file system of {path.parent} knows no locks ({error.strerror}); set LQF_LEASES to a "
+            "folder on a disk of this machine."
+        ) from None
     handle.truncate(0)
     handle.write(f"process {os.getpid()}")
     handle.flush()

@@ -14,7 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "sinfo")
+PROGRAMS = (
+    "munged",
+    "slurmctld",
+    "slurmd",
+    "sbatch",
+    "srun",
+    "squeue",
+    "scancel",
+    "sinfo",
+    "scontrol",
+)
 PACKAGES = ("slurm-wlm", "munge")
 # Jobs lose SLURM_CONF, so their srun looks here.
 STANDARD = Path("/etc/slurm/slurm.conf")
@@ -36,7 +46,8 @@ SlurmdSpoolDir={folder}/%n
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+# A job that SLURM itself begins again waits until its credentials have expired, by default two minutes.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
 SlurmdParameters=config_overrides
 ProctrackType=proctrack/linuxproc
@@ -53,6 +64,9 @@ ReturnToService=2
 # A job that is out of time has this many seconds between SIGTERM and SIGKILL.
 KillWait=2
 SchedulerParameters=bf_interval=2
+# Jobs of the partition `urgent` end others, which have the grace time of their partition to leave.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 """
 
 
@@ -117,7 +131,9 @@ def _configure(folder: Path) -> None:
             device = folder / f"{node}-gpu{number}"
             os.mknod(device, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
             gres.append(f"NodeName={node} Name=gpu File={device}")
-    lines.append(f"PartitionName=main Nodes={','.join(NODES)} Default=YES State=UP\n")
+    nodes = ",".join(NODES)
+    lines.append(f"PartitionName=main Nodes={nodes} Default=YES State=UP GraceTime=2\n")
+    lines.append(f"PartitionName=urgent Nodes={nodes} State=UP PriorityTier=2\n")
     (folder / "slurm.conf").write_text("".join(lines))
     (folder / "gres.conf").write_text("\n".join(gres) + "\n")
     (folder / "state").mkdir()
@@ -149,7 +165,7 @@ def wait_for(what: str, holds: Callable[[], bool], seconds: float = 60) -> None:
 def _idle() -> bool:
     """Whether the controller answers and every node is idle."""
     states = subprocess.run(
-        ["sinfo", "--noheader", "--Node", "--format=%T"],
+        ["sinfo", "--noheader", "--Node", "--partition=main", "--format=%T"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     return states.stdout.split() == ["idle"] * len(NODES)

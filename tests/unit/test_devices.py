@@ -203,6 +203,14 @@ def test_hold_lasts_and_hides_the_other_devices(tmp_path: Path) -> None:
     assert done.stdout.split() == ["0", "True", "0"]
 
 
+def test_a_lock_folder_without_locks_is_refused(tmp_path: Path, no_locks: None) -> None:
+    with (
+        pytest.raises(LeaseError, match=r"knows no locks .* set LQF_LEASES"),
+        lease([Device("0", "one")], tmp_path),
+    ):
+        pass
+
+
 def test_leasing_needs_no_torch() -> None:
     code = "import sys, lqf.devices; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)

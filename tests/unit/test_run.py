@@ -48,6 +48,15 @@ def test_killed_holder_frees_the_folder(tmp_path: Path, holder: subprocess.Popen
         pass
 
 
+def test_a_file_system_without_locks_is_told(
+    tmp_path: Path, no_locks: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with run.locked(tmp_path):
+        pass
+
+    assert "knows no locks (No locks available)" in caplog.text
+
+
 def test_rows_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     run.write_rows(path, [{"dataset": "digits", "seed": 0, "test_err": 1 / 3}])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -51,3 +54,11 @@ def test_a_device_that_is_not_there_is_refused(
 
     with pytest.raises(ValueError, match=f"'{wanted}', which is not available here"):
         run.device()
+
+
+def test_macos_names_its_processor_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LQF_DEVICE", "cpu")
+    monkeypatch.setattr(Path, "is_file", lambda _: False)
+    monkeypatch.setattr(platform, "processor", lambda: "arm")
+
+    assert run.processor().startswith("arm, ")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 from lqf.data.published import CatalogueError, File
 from lqf.pages import write_text
+
+log = logging.getLogger(__name__)
 
 
 def lock_file(catalogue: Path) -> Path:
@@ -38,7 +41,16 @@ def pin(key: str, path: Path, entry: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        except OSError as error:
+            # NFS locks no folders. A note that is lost is made again by the next download.
+            log.warning(
+                "the file system of %s knows no locks (%s): of two downloads that end at once, one may "
+                "not be noted.",
+                path.parent,
+                error.strerror,
+            )
         entries = {**_read(path), key: dict(entry)}
         write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", path)
     finally:

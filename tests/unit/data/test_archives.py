@@ -155,6 +155,13 @@ def test_a_broken_lock_file_is_named(tmp_path):
         pins.pinned(_file("a.tar", known=False), "mine/a.tar", tmp_path / "datasets.lock.json")
 
 
+def test_a_digest_is_noted_where_folders_cannot_be_locked(tmp_path, no_locks, caplog):
+    pins.pin("mine/a.tar", tmp_path / "datasets.lock.json", {"bytes": 1, "sha256": "ab"})
+
+    assert "knows no locks" in caplog.text
+    assert "mine/a.tar" in (tmp_path / "datasets.lock.json").read_text()
+
+
 def test_published_weights_are_obtained_like_archives(server, tmp_path):
     file = _file("a.tar", server.url("a.tar"), known=False)
     prefix = hashlib.sha256(CONTENTS["a.tar"]).hexdigest()[:8]
