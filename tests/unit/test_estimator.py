@@ -160,7 +160,7 @@ def test_the_prior_is_chosen_without_a_validation_set(kind):
     images, labels = make_data(30)
     model = make_model(ridge="loo", tolerance=1e-8).fit(images, labels)
     assert model.mu_ > 0
-    assert len(model.choice_.table) == 4 * 4 * 29
+    assert len(model.choice_.table) == (4 + 3) * 29
     best = model.choice_.table[:, 3].min()
     chosen = (
         model.choice_.table[:, :3]

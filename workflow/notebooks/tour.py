@@ -63,7 +63,7 @@ claims = pd.read_csv(results / artefacts.CLAIMS_FILE).set_index("id")
 # Why M? The paper's SGD is preconditioned by curvature, and where it stops depends on that. From δ = 0 a preconditioner P makes
 # descent move in the metric P⁻¹. Stopping early is, to first order, a ridge in that metric, so the preconditioner is a prior. Here
 # it is written into the ridge: M is the curvature at w0 plus ε, estimated from images and never from labels. ε, μ and the weight of
-# the head are chosen by exact leave-one-out.
+# the head are chosen by leave-one-out.
 
 # %%
 data = PackedDataset.load(tour["data"])

@@ -4,12 +4,7 @@ if CONFIG["backbone"]["pretrain"]:
     # Pre-train the backbone on the source task.
     rule backbone:
         input:
-            unpack(
-                lambda wildcards: data_files(
-                    CONFIG["backbone"]["pretrain"]["dataset"],
-                    [backbone_file(wildcards.activation, wildcards.seed)],
-                )
-            ),
+            **data_files(CONFIG["backbone"]["pretrain"]["dataset"]),
         output:
             weights=backbone_file("{activation}", "{seed}"),
         log:
@@ -50,7 +45,7 @@ else:
             folder=lambda wildcards, output: Path(output[0]).parent,
         shell:
             "python -m lqf download --name {wildcards.published} --output {params.folder:q}"
-            ' --catalogue "$LQF_CATALOGUE" --log {log}'
+            " --log {log}"
 
     # Take the features out of published weights or a file; for `swap`, train jobs do the rest.
     rule backbone:

@@ -1,4 +1,5 @@
 # What the rules share: the checked configuration, and the paths that follow from it.
+import functools
 import os
 import shlex
 import shutil
@@ -114,23 +115,26 @@ def prepare_settings(dataset):
     return settings.dumps(wanted)
 
 
-def read_by(outputs, files):
-    """What a job reads, of any age where it has left nothing although its results are there, as in a clone.
+def read_by_jobs(files):
+    """What jobs read: of any age in a clone, which holds results and none of the runs that they came from.
 
     Elsewhere it is not `ancient`: where the job that makes such a file has to run again, Snakemake 9 leaves out
     the jobs that read it, even those whose output is missing.
     """
-    left = any(Path(file).exists() for file in outputs)
-    cloned = Path(f"results/{SCALE}/{artefacts.CLAIMS_FILE}").exists() and not left
-    return [ancient(file) for file in files] if cloned else list(files)
+    return [ancient(file) for file in files] if cloned() else list(files)
 
 
-def data_files(dataset, outputs):
+@functools.cache
+def cloned():
+    """Whether there are claims, and no run."""
+    claims = Path(f"results/{SCALE}/{artefacts.CLAIMS_FILE}")
+    return claims.exists() and not any(Path(file).exists() for file in all_runs())
+
+
+def data_files(dataset):
     """What a job reads of a data set."""
-    files = read_by(
-        outputs, [f"{DATA}/{dataset}/images.npy", f"{DATA}/{dataset}/index.csv"]
-    )
-    return dict(zip(("images", "index"), files))
+    files = (f"{DATA}/{dataset}/images.npy", f"{DATA}/{dataset}/index.csv")
+    return dict(zip(("images", "index"), read_by_jobs(files)))
 
 
 def backbone_file(activation, seed):
@@ -139,11 +143,11 @@ def backbone_file(activation, seed):
     return f"runs/{SCALE}/backbone/{own}{activation}.safetensors"
 
 
-def training_files(dataset, method, seeds, outputs):
+def training_files(dataset, method, seeds):
     """Data and backbones of a job that trains a method on a data set."""
     activation = settings.points(CONFIG)[method].activation
     weights = dict.fromkeys(backbone_file(activation, seed) for seed in seeds)
-    return {**data_files(dataset, outputs), "weights": read_by(outputs, weights)}
+    return {**data_files(dataset), "weights": read_by_jobs(weights)}
 
 
 def job_files(kind):
@@ -153,7 +157,6 @@ def job_files(kind):
         wildcards.dataset,
         wildcards.method,
         seeds if CONFIG["seeds_together"] else [wildcards.seed],
-        [file.format(**wildcards) for file in metrics_of(kind)],
     )
 
 
@@ -165,6 +168,7 @@ def weights_file(activation):
     return ancient(f"{ARCHIVES}/{name}/archives.json")
 
 
+@functools.cache
 def weights_content(activation):
     """A hash of the user's file of weights; None for published ones, which are what the catalogue says."""
     if backbones.published(CONFIG["backbone"], activation):
@@ -237,6 +241,12 @@ def runs_of(experiment):
     if experiment == "spectrum":
         return single_runs("spectrum", "spectrum.csv")
     return single_runs("informativeness", "scores.csv", "removal.csv")
+
+
+def all_seeds():
+    """Seeds of all experiments, and that of the notebook."""
+    found = {seed for section in EXPERIMENTS.values() for seed in section["seeds"]}
+    return sorted(found | {CONFIG["seeds"][0]})
 
 
 def all_runs():

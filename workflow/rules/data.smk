@@ -40,4 +40,4 @@ rule prepare:
         settings=lambda wildcards: prepare_settings(wildcards.dataset),
     shell:
         "python -m lqf prepare --name {wildcards.dataset} --output {params.folder:q}"
-        ' {params.archives} --catalogue "$LQF_CATALOGUE" --workers {threads} --settings {params.settings:q} --log {log}'
+        " {params.archives} --workers {threads} --settings {params.settings:q} --log {log}"

@@ -21,4 +21,4 @@ rule download:
         folder=lambda wildcards, output: Path(output[0]).parent,
     shell:
         "python -m lqf download --name {wildcards.dataset} --output {params.folder:q}"
-        ' --catalogue "$LQF_CATALOGUE" --log {log}'
+        " --log {log}"

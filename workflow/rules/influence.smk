@@ -6,10 +6,7 @@ rule informativeness:
     input:
         unpack(
             lambda wildcards: training_files(
-                wildcards.dataset,
-                IMPLIED["informativeness"],
-                [wildcards.seed],
-                single_runs("informativeness", "scores.csv"),
+                wildcards.dataset, IMPLIED["informativeness"], [wildcards.seed]
             )
         ),
     output:
@@ -24,6 +21,7 @@ rule informativeness:
         gpu=1,
     params:
         data=lambda wildcards, input: Path(input.images).parent,
+        version=provenance.VERSION,
         settings=lambda wildcards: settings.job_settings(
             CONFIG,
             method_name=IMPLIED["informativeness"],

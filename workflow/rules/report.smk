@@ -28,7 +28,7 @@ rule tour:
     input:
         unpack(
             lambda wildcards: training_files(
-                tour_dataset(), "lqf", CONFIG["seeds"][:1], [tour_file()]
+                tour_dataset(), "lqf", CONFIG["seeds"][:1]
             )
         ),
         notebook=NOTEBOOK,

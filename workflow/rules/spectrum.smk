@@ -6,10 +6,7 @@ rule spectrum:
     input:
         unpack(
             lambda wildcards: training_files(
-                wildcards.dataset,
-                IMPLIED["spectrum"],
-                [wildcards.seed],
-                single_runs("spectrum", "spectrum.csv"),
+                wildcards.dataset, IMPLIED["spectrum"], [wildcards.seed]
             )
         ),
     output:
@@ -23,6 +20,7 @@ rule spectrum:
         gpu=1,
     params:
         data=lambda wildcards, input: Path(input.images).parent,
+        version=provenance.VERSION,
         settings=lambda wildcards: settings.job_settings(
             CONFIG, method_name=IMPLIED["spectrum"], experiment="spectrum"
         ),

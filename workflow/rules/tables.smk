@@ -1,7 +1,7 @@
 # From the rows of the runs to aggregated results, claims and tables.
 
 
-# Aggregate an experiment: medians, means, intervals; no timings, so equal runs give equal bytes.
+# Aggregate an experiment: medians, means, intervals; no timings, so equal runs on one machine give equal bytes.
 for experiment in EXPERIMENTS:
 
     rule:

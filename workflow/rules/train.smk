@@ -15,6 +15,7 @@ rule train:
         gpu=1,
     params:
         data=lambda wildcards, input: Path(input.images).parent,
+        version=provenance.VERSION,
         seeds=lambda wildcards, output: seeds_of(output.metrics),
         settings=lambda wildcards: settings.job_settings(
             CONFIG, method_name=wildcards.method
@@ -45,6 +46,7 @@ for experiment in [name for name in OWN_RUNS if name in EXPERIMENTS]:
             gpu=1,
         params:
             data=lambda wildcards, input: Path(input.images).parent,
+            version=provenance.VERSION,
             experiment=experiment,
             seeds=lambda wildcards, output: seeds_of(output.metrics),
             settings=lambda wildcards, experiment=experiment: settings.job_settings(

@@ -63,7 +63,7 @@ def pretrain(
         recipe["momentum"],
         milestones=(0.5, 0.75),
     )
-    with progress(recipe["epochs"], f"pre-train {activation}") as bar:
+    with progress(recipe["epochs"], f"pre-train {activation} seed {seed}") as bar:
 
         def on_epoch(epoch: int, loss: float, outputs: Callable[[], Tensor]) -> bool:
             bar.update()

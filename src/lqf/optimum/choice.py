@@ -1,6 +1,7 @@
-"""The prior's constants, chosen by exact leave-one-out: ε, the weight of the head, and μ.
+"""The prior's constants, chosen by leave-one-out: ε, the weight of the head, and μ.
 
-All candidates share one run over the data and one product of its rows (`lqf.ridge.Candidates`).
+All candidates share one run over the data and one product of its rows (`lqf.ridge.Candidates`), whose curvature is
+rounded to powers of two; leave-one-out is exact for that.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ EPSILONS = (1e3, 10.0, 0.1, 1e-3)
 #: ε is chosen under the first, then the scale under that ε: on 14 tasks of the demo and seven of photographs the
 #: leave-one-out error was that of all 16 pairs, but for 4.1 and 0.6 % in two.
 HEADS = (1.0, 10.0, 100.0, 1e4)
-#: Rows of the largest kernels that the constants are chosen from: four are put together and seven decomposed.  With half as
+#: Rows of the largest kernels that the constants are chosen from: seven are decomposed.  With half as
 #: many, measured once on the demo, one task of 21 got a prior that was 10 points worse on test, in half the time.
 DECOMPOSED = 800
 

@@ -57,6 +57,9 @@ def fit(
 
     Returns:
         The optimum: exact where the kernel is small, to the problem's tolerance elsewhere.
+
+    Raises:
+        ValueError: if the curvature is zero.
     """
     begin = time.perf_counter()
     samples = SampleGradients(problem.linearized, problem.images)
@@ -66,6 +69,11 @@ def fit(
         passes += curvature.passes
     if problem.metric == "euclidean":
         curvature = None
+    if curvature is not None and not curvature.mean > 0:
+        raise ValueError(
+            "the curvature is zero, so nothing can be fitted: no output depends on a trained parameter; check "
+            "that the head is not zero and that the activations before it are not dead."
+        )
     epsilons: tuple[float, ...] = (math.inf,)
     if constants is not None:
         epsilons = (constants[0],)
@@ -83,8 +91,8 @@ def fit(
         if small and curvature is None:
             # There is one ε, whose kernel is needed anyway.
             euclidean = Metric(None, problem.linearized.layout)
-            gram, cost = only = _gram(problem, samples, euclidean, shared)
-            choice = _chosen(problem, lambda *_: only[0], epsilons, problem.target, 0.0)
+            own, cost = _gram(problem, samples, euclidean, shared)
+            gram, choice = own, _chosen(problem, lambda *_: own, epsilons, problem.target, 0.0)
         else:
             choice, cost = _chosen_on_part(problem, samples, curvature, epsilons, small)
         passes += cost
@@ -165,13 +173,10 @@ def _chosen_on_part(
     target = part.target.double() @ mix.to(part.target.device) if several else part.target
     metric = Metric(curvature, problem.linearized.layout, epsilons[0], problem.head)
     maker = KernelMaker(samples, metric, mix)
-    if curvature is None:
-        gram = maker.gram(part.images)
-        choice = _chosen(part, lambda *_: gram, epsilons, target, 0.0 if small else SLACK)
-    else:
-        kernel = maker.candidates(part.images).at
-        choice = _chosen(part, kernel, epsilons, target, 0.0 if small else SLACK)
-    return choice, mix.shape[1] * count / N
+    gram = maker.gram(part.images) if curvature is None else None
+    kernel = maker.candidates(part.images).at if gram is None else lambda *_: gram
+    choice = _chosen(part, kernel, epsilons, target, 0.0 if small else SLACK)
+    return choice, (1 + 2 * mix.shape[1]) / 3 * count / N
 
 
 def _shares(problem: Problem, samples: SampleGradients) -> bool:

@@ -54,6 +54,7 @@ def _last_words(logs: Path, run: pd.Series) -> str | None:
         own / f"{run['method']}.log",
         own / f"{run['seed']}.log",
         *(logs / step / f"{run['dataset']}.log" for step in ("prepare", "download")),
+        *sorted((logs / "backbone").glob(f"*-{run['seed']}.log")),
         *sorted((logs / "backbone").glob("*.log")),
         *sorted((logs / "download").glob("*.*.log")),
     ]

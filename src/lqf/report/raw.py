@@ -1,7 +1,7 @@
 """Read what the jobs wrote, pick the selected rows, write aggregated CSVs.
 
 Files are read in the order of the config, and rows are sorted by their keys, so that aggregated
-CSVs depend on the numbers alone. Wall time and device stay behind.
+CSVs depend on the numbers alone. Wall time stays behind; a file of its own says what was computed on.
 """
 
 from __future__ import annotations

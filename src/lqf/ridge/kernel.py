@@ -8,6 +8,7 @@ layer's patches and the gradients by its output.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -22,13 +23,13 @@ from lqf.jacobian.images import Images
 _CHUNK, _STRIP = 1 << 25, 256
 #: Bytes of rows that are held at a time, where a quarter of the memory is more.
 HELD = 2**31
-# The smallest eigenvalue that candidates tell from zero, in binary orders below the mean: far below every ε.
+# The smallest eigenvalue that candidates tell from zero, in binary orders of the mean: 1.5 % of the smallest ε.
 _LEAST = -16
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Kernels of some samples in every metric of one curvature, its eigenvalues rounded to powers of two.
+    """Kernels of some samples in every metric of one curvature, its eigenvalues rounded to powers of two of the mean.
 
     Attributes:
         body: by eigenvalue the product of the rows that have it, n × n, float64; without the head.
@@ -140,7 +141,7 @@ class KernelMaker:
     def candidates(self, images: Images) -> Candidates:
         """``K`` of the samples with themselves for every ε and head scale, for one product of all rows.
 
-        An eigenvalue of the curvature is off by a factor of √2 at most.
+        The metric has a curvature, whose eigenvalues are off by a factor of √2 at most, or by `_LEAST`.
         """
         return self.samples.run(lambda: self._candidates(images))
 
@@ -176,16 +177,19 @@ class KernelMaker:
 
     def _candidates(self, images: Images) -> Candidates:
         found = Candidates({}, {})
-        mean = self.metric.curvature.mean if self.metric.curvature is not None else 1.0
+        mean = self.metric.curvature.mean if self.metric.curvature else math.nan
         for group in self._groups(images[:1], len(images)):
             for name, rows, values, _ in self._pieces(self._rows(images, group), None):
                 into = found.head if name in self.metric.head else found.body
-                values = torch.ones(()) if values is None else values
+                if values is None:
+                    continue
                 powers = (values / mean).log2().round().clamp(min=_LEAST)
                 powers = powers.to(rows).expand(rows.shape[1])
                 for power in powers.unique().tolist():
-                    total = into.setdefault(mean * 2**power, self._zeros(images))
-                    _add_symmetric(total, rows[:, powers == power])
+                    value = mean * 2**power
+                    if value not in into:
+                        into[value] = self._zeros(images)
+                    _add_symmetric(into[value], rows[:, powers == power])
         for total in (*found.body.values(), *found.head.values()):
             _mirror(total)
         return found
