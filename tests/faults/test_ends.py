@@ -65,7 +65,7 @@ def test_workers_end_with_the_job_that_started_them(tmp_path: Path) -> None:
 
     def workers() -> list[str]:
         """Those of its session that import what a worker does."""
-        command = ["ps", "-o", "stat=,args=", "-s", str(job.pid)]
+        command = ["ps", "-ww", "-o", "stat=,args=", "-s", str(job.pid)]
         shown = subprocess.run(command, text=True, capture_output=True, check=False).stdout
         return [one for one in shown.splitlines() if "spawn_main" in one and one[0] != "Z"]
 

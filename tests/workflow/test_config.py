@@ -94,7 +94,7 @@ REFUSED = [
     ),
     ("backbone.network", "resnet51", ["'backbone.network'", "Did you mean 'resnet50'?"]),
     ("backbone.network", "googlenet", ["'backbone.network'", "auxiliary outputs"]),
-    ("backbone.network", "vit_b_16", ["'image_size' is 24", "'vit_b_16'", "set 224"]),
+    ("backbone.network", "vit_b_16", ["'image_size' is 16", "'vit_b_16'", "set 224"]),
     ("backbone.network", "alexnet", ["'mpn_cov'", "covariance", "'alexnet'", "leave the method"]),
     ("backbone.pretrain", None, ["'backbone.weights'", "'backbone.pretrain'", "both null"]),
     (
@@ -178,7 +178,7 @@ def test_online_asking_for_too_many_samples_is_refused(demo: dict[str, Any]) -> 
     demo["experiments"]["online"]["dataset"] = "greek"
     demo["experiments"]["online"]["per_step"] = 100
 
-    assert "15 steps of 100 samples, but 'greek' has only 480" in refusal(demo)
+    assert "10 steps of 100 samples, but 'greek' has only 480" in refusal(demo)
 
 
 @pytest.mark.parametrize(
@@ -368,7 +368,7 @@ def test_readme_of_the_configuration_names_every_key() -> None:
 
 
 def test_images_are_cut_out_of_what_is_stored(demo: dict[str, Any]) -> None:
-    text = refusal(put(demo, "stored_size", 20))
+    text = refusal(put(put(demo, "image_size", 24), "stored_size", 20))
 
     assert "'stored_size' is 20" in text
     assert "'image_size' 24" in text

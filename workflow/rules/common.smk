@@ -73,7 +73,7 @@ if workflow.local_exec:
 if "APPTAINER" not in DEPLOYMENT:
     # A container may not see the process.
     os.environ[orphans.PARENT] = str(os.getpid())
-os.environ["LQF_CATALOGUE"] = str(CATALOGUE)
+os.environ.update(LQF_CATALOGUE=str(CATALOGUE))
 os.environ.setdefault("LQF_DEVICE", CONFIG["device"])
 os.environ.setdefault("LQF_CHECKPOINT_SECONDS", str(CONFIG["checkpoint_seconds"]))
 

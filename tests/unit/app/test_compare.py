@@ -25,6 +25,7 @@ def test_a_large_difference_is_found_and_noise_is_not(tmp_path: Path) -> None:
     rows.loc[0, "err_mean"] += 30
     rows.loc[1, "err_mean"] += 0.2 * rows.loc[1, "err_std"]
     rows.drop(index=2).to_csv(other / "comparison.csv", index=False)
+    (other / "comparison.sha256").unlink()
 
     found = compared(RESULTS, other)
 

@@ -77,6 +77,7 @@ def test_names_can_be_anything(tmp_path: Path) -> None:
     claims = pd.read_csv(results / "claims.csv")
     claims.loc[0, "statement"] = '<script>alert("{{ 7 * 7 }}")</script>'
     claims.to_csv(results / "claims.csv", index=False)
+    (results / "claims.sha256").unlink()
     figures = shutil.copytree(ROOT / "figures" / "demo", tmp_path / "figures")
     table = figures / "table1.md"
     table.write_text(table.read_text("utf-8").replace("Digits", "<img src=x>"), "utf-8")
