@@ -88,3 +88,28 @@ def test_bad_networks_are_refused():
         LQF(3, C, device="cpu").fit(data)
     with pytest.raises(TypeError, match="needs an lqf Classifier with a feature map"):
         LQF(make_network(), C, pooling="covariance", device="cpu").fit(data)
+
+
+@pytest.mark.parametrize("how", ["forward", "hook"])
+def test_a_function_that_holds_a_layer_of_the_original_is_refused(how):
+    network = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1),
+        nn.Tanh(),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, C),
+    )
+    layer, before = network[0], network[0].forward
+    if how == "forward":
+        # A copy of the network has this very function, which knows the layer of the original.
+        layer.forward = lambda x: 2 * before(x)
+    else:
+        network[1].register_forward_hook(
+            lambda module, inputs, output: output + before(inputs[0][:, :3])
+        )
+    images, labels = make_data(14)
+
+    with pytest.raises(
+        ValueError, match=r"parameter '0\.(weight|bias)' of the original.*MethodType"
+    ):
+        LQF(network, C, head="keep", activation=None).fit(images, labels)

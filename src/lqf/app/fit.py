@@ -47,9 +47,9 @@ def fit_folder(options: argparse.Namespace) -> tuple[PhotoModel, Photos, list[st
     """
     if min(options.size) < _SMALLEST:
         raise ValueError(f"--size is {min(options.size)}: images need {_SMALLEST} pixels or more.")
-    best: tuple[float, PhotoModel, Photos] | None = None
     tried = []
-    for size in options.size:
+
+    def at(size: int) -> tuple[float, PhotoModel, Photos]:
         photos = read_folder(options.folder, size)
         if len(photos.classes) < 2:
             raise ValueError(
@@ -59,10 +59,10 @@ def fit_folder(options: argparse.Namespace) -> tuple[PhotoModel, Photos, list[st
         model = fit_as_told(photos.split("train"), options)
         error = leave_one_out_error(model)
         tried.append(f"{size} pixels: leave-one-out error {error:.1f} %")
-        if best is None or error < best[0]:
-            best = (error, model, photos)
-    assert best is not None  # There is one size at least.
-    return best[1], best[2], tried
+        return error, model, photos
+
+    _, model, photos = min(map(at, options.size), key=lambda one: one[0])
+    return model, photos, tried
 
 
 def fit_as_told(photos: Photos, options: argparse.Namespace) -> PhotoModel:

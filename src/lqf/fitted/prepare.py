@@ -95,7 +95,8 @@ def prepare(
                 )
         else:
             tell = False
-        trial_run(copy, images, None, tell=tell)
+        original = network if isinstance(network, nn.Module) else None
+        trial_run(copy, images, None, tell=tell, original=original)
         _calibrate(copy, images)
         head, behind = _made_by(copy, images[:1])
         dropped: tuple[str, ...] = ()

@@ -21,15 +21,22 @@ _HALF = (torch.float16, torch.bfloat16)
 class _Watch(TorchFunctionMode):
     """Sees the functions that a network calls.
 
+    Args:
+        original: the network that this one is a copy of; None if it is none.
+
     Attributes:
         half: whether something is computed in half precision.
         relus: calls of ReLU as a function.
+        foreign: name of a parameter of the original that is computed with; empty if there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, original: nn.Module | None = None) -> None:
         super().__init__()
+        named = () if original is None else original.named_parameters()
+        self._theirs = {id(parameter): name for name, parameter in named}
         self.half = False
         self.relus = 0
+        self.foreign = ""
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -37,6 +44,8 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         self.half |= isinstance(result, Tensor) and result.dtype in _HALF
         self.relus += func in _RELU
+        for argument in (*args, *(kwargs or {}).values()):
+            self.foreign = self._theirs.get(id(argument), self.foreign)
         return result
 
 
@@ -72,7 +81,12 @@ def refuse_code(network: nn.Module) -> None:
 
 
 def trial_run(
-    network: nn.Module, images: Tensor, outputs: int | None, *, tell: bool = False
+    network: nn.Module,
+    images: Tensor,
+    outputs: int | None,
+    *,
+    tell: bool = False,
+    original: nn.Module | None = None,
 ) -> int:
     """Refuse images that the network cannot take, outputs that are not C numbers, and changes in place.
 
@@ -81,6 +95,7 @@ def trial_run(
         images: N × channels × H × W; one is tried.
         outputs: C; None takes what comes.
         tell: whether ReLUs that are called as functions, which no swap reaches, are told.
+        original: the network that it is a copy of, if it is one.
 
     Returns:
         C.
@@ -89,7 +104,7 @@ def trial_run(
         ValueError: if the network fails on one image, or does something that cannot be linearised.
     """
     name, image = type(network).__name__, images[:1].clone()
-    watch = _Watch()
+    watch = _Watch(original)
     try:
         with torch.no_grad(), watch:
             found = network(image)
@@ -106,6 +121,12 @@ def trial_run(
         raise ValueError(
             f"{name} gives {shape} for one image; (1, {outputs}) is needed: use head='random', or change "
             "classes."
+        )
+    if watch.foreign:
+        raise ValueError(
+            f"a copy of {name} still computes with parameter {watch.foreign!r} of the original, because a function "
+            "put in the place of a forward, or a hook, holds a layer: write it as a method of the layer's class, "
+            "or bind it to the layer with types.MethodType."
         )
     if watch.half:
         raise ValueError(

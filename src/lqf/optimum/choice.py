@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 EPSILONS = (1e3, 10.0, 0.1, 1e-3)
 #: Candidates for what the prior variance of the head is multiplied by; the last is almost the head alone.
 #: ε is chosen under the first, then the scale under that ε: on 14 tasks of the demo and seven of photographs the
-#: leave-one-out error was that of all 16 pairs, but for 4.1 and 0.6 % in two.
+#: leave-one-out error was that of all 16 pairs, but for 4.1 and 0.6 % in two (once, by hand).
 HEADS = (1.0, 10.0, 100.0, 1e4)
 #: Rows of the largest kernels that the constants are chosen from: seven are decomposed.  With half as
 #: many, measured once on the demo, one task of 21 got a prior that was 10 points worse on test, in half the time.
