@@ -88,7 +88,7 @@ def _datamodels(task: Task, seed: int, small: bool) -> list[dict[str, Any]]:
     optimum = _exact(task, seed)
     test = task.test.images[:]
     cross = optimum.kernel(test)
-    influence = optimum.ridge.influence(cross)
+    influence = optimum.ridge.respond(cross, optimum.ridge.leave_one_out())
     ours = torch.stack([_margin(one, labels) for one in influence.unbind(1)], 1)
     seconds = {"lqf": time.process_time() - started}
     started = time.process_time()

@@ -14,8 +14,7 @@ from torch.func import functional_call, jvp
 from torch.nn import functional as F
 
 from benchmarks.machine import line, peak_memory, ratio, side_by_side
-from lqf.jacobian import Linearized
-from lqf.jacobian.linearized import Kept
+from lqf.jacobian import Kept, Linearized
 from lqf.networks import fold_batch_norm
 
 ROUNDS = 15
@@ -97,7 +96,7 @@ def action(name: str, network: str, resolution: int, batch: int, folded: bool) -
         return linearized.vjp(images, loss_gradient(base + change))
 
     actions: dict[str, Callable[[], Any]] = {
-        "pass": lambda: linearized.pass_(images, delta(), loss_gradient)[1],
+        "pass": lambda: linearized.product(images, delta(), change_gradient)[2],
         "kept": lambda: linearized.product(images, delta(), change_gradient, None, kept)[2],
         "step": lambda: step(model, False),
         # A network whose batch norm is folded is compared with the network fine-tuning starts from.

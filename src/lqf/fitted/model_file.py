@@ -97,7 +97,7 @@ def _of_optimum(optimum: Optimum) -> dict[str, Tensor]:
         found["groups"] = problem.groups
     if isinstance(optimum, SmallOptimum):
         found["gram"] = optimum.ridge.gram
-    elif optimum.shared is not None:
+    elif isinstance(optimum, LargeOptimum) and optimum.shared is not None:
         found["shared"] = optimum.shared
     if optimum.curvature is not None:
         for weight, block in optimum.curvature.layers.items():
@@ -200,9 +200,9 @@ def _optimum(model: LQF, tensors: dict[str, Tensor], about: dict[str, Any]) -> O
     layout, head = model._linearized.layout, model._prepared.head_names
     metric = Metric(curvature, layout, model.epsilon_, head, model.head_scale_)
     samples = SampleGradients(model._linearized, tensors["images"])
-    known = model.delta_, model.certificate_, model.choice_
+    known = model.mu_, model.choice_, model.delta_, model.certificate_
     if "gram" in tensors:
         ridge = DenseRidge(tensors["gram"], tensors["target"], model.mu_, tensors.get("noise"))
-        return SmallOptimum(problem, samples, metric, ridge, *known)
+        return SmallOptimum(problem, samples, metric, ridge.coefficients, *known, ridge)
     coefficients, shared = tensors["coefficients"], tensors.get("shared")
-    return LargeOptimum(problem, samples, metric, coefficients, model.mu_, *known, shared)
+    return LargeOptimum(problem, samples, metric, coefficients, *known, shared)

@@ -11,6 +11,7 @@ from lqf.jacobian.operators import (
     NetworkJacobian,
     RowSpace,
 )
+from lqf.jacobian.tape import Kept
 
 __all__ = [
     "AugmentedFeatureJacobian",
@@ -19,6 +20,7 @@ __all__ = [
     "FeatureJacobian",
     "Images",
     "Jacobian",
+    "Kept",
     "Layout",
     "Linearized",
     "NetworkJacobian",

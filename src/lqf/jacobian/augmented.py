@@ -37,22 +37,10 @@ class AugmentedNetworkJacobian(NetworkJacobian):
     ) -> None:
         super().__init__(linearized, images, batch)
         self._views = views
-        self._seen = images
 
     def draw(self, epoch: int) -> None:
         """Take the view of an epoch from now on."""
         self._seen = self._views(epoch)
-
-    def pass_(
-        self, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Change of the outputs and ``Σ_i J_iᵀ c_i``, both of the view."""
-        stored = self.base if index is None else self.base[index]
-
-        def seen_change(f0: Tensor, change: Tensor, rows: slice) -> Tensor:
-            return f0 + change - stored[rows]
-
-        return self._pass(self._seen, delta, cotangent, index, seen_change)
 
 
 class AugmentedFeatureJacobian(FeatureJacobian):
@@ -92,11 +80,6 @@ class AugmentedFeatureJacobian(FeatureJacobian):
         self, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Change of the outputs and ``Σ_i J_iᵀ c_i``, both of the view."""
-        change = self._seen.forward(delta, index)
-        shift = (
-            self._seen.base - self.base
-            if index is None
-            else self._seen.base[index] - self.base[index]
-        )
-        change = change + shift
+        shift = self._seen.base - self.base
+        change = self._seen.forward(delta, index) + (shift if index is None else shift[index])
         return change, self._seen.pull(cotangent(change, slice(0, len(change))), index)

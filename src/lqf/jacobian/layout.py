@@ -55,7 +55,3 @@ class Layout:
     def join_rows(self, named: Mapping[str, Tensor]) -> Tensor:
         """Rows, n × P, of tensors n × entries given by name."""
         return torch.cat([named[name].flatten(1) for name in self.names], 1)
-
-    def join(self, named: Mapping[str, Tensor]) -> Tensor:
-        """The flat vector (P) of tensors given by name."""
-        return torch.cat([named[name].reshape(-1) for name in self.names])

@@ -15,30 +15,11 @@ from torch import Tensor, nn
 
 from lqf.jacobian.layout import Layout
 from lqf.jacobian.modes import differentiable, evaluation, substituted
-from lqf.jacobian.tape import Tape
+from lqf.jacobian.tape import Kept
 from lqf.jacobian.walk import Walk, gradient_slices
 
 # Parameters and modes of a network are exchanged while it runs, which one thread may do at a time.
 _RUNNING = threading.RLock()
-
-
-class Kept:
-    """The run of a network at w0 on one batch of images, kept from one product to the next.
-
-    Neither changes while a linearised network is fitted: the first product with a `Kept` runs the
-    network, further ones compute tangents and gradients only (4 units of work a pass, not 5).  It
-    holds the graph of f0 as long as it lives.
-    """
-
-    def __init__(self) -> None:
-        self.tape = Tape()
-        self.leaves: dict[str, Tensor] = {}
-        self.outputs: Tensor | None = None
-
-    @property
-    def refusal(self) -> str | None:
-        """Why the network has to be run each time; None where it need not."""
-        return self.tape.refusal
 
 
 class Linearized:
@@ -108,36 +89,22 @@ class Linearized:
     def jvp(self, images: Tensor, delta: Tensor, kept: Kept | None = None) -> Tensor:
         """``J δ``, N × C, for a flat δ (P); forward mode, one pass, no graph.
 
-        Several δ (k × P) share the run of the network at w0, and give k × N × C.
-
         Args:
             images: N × 3 × H × W.
-            delta: δ, P or k × P.
-            kept: of these images; the first product fills it (a single δ only).
+            delta: δ, P.
+            kept: of these images; the first product fills it.
         """
-        if delta.dim() == 1:
-            if kept is not None:
-                return self._at(images, delta, kept)[1]
-            return self._forward(images, delta, self._trained)[1]
-        directions = {
-            name: part.reshape(len(delta), *shape)
-            for name, part, shape in zip(
-                self.layout.names,
-                delta.detach().split(self.layout.sizes, 1),
-                self.layout.shapes,
-                strict=True,
-            )
-        }
-        with self._running(images):
-            return self._walk.many(lambda w: self._call(w, images), self._trained, directions)
+        if kept is not None:
+            return self._at(images, delta, kept)[1]
+        return self._forward(images, delta, self._trained)[1]
 
     def _forward(
-        self, images: Tensor, delta: Tensor, weights: dict[str, Tensor], tape: Tape | None = None
+        self, images: Tensor, delta: Tensor, weights: dict[str, Tensor], kept: Kept | None = None
     ) -> tuple[Tensor, Tensor]:
         """f0, with a graph if the weights require gradients, and ``J δ``; both N × C."""
         direction = self.layout.split(delta.detach())
         with self._running(images):
-            return self._walk(lambda w: self._call(w, images), weights, direction, tape)
+            return self._walk(lambda w: self._call(w, images), weights, direction, kept)
 
     def _at(
         self, images: Tensor, delta: Tensor, kept: Kept | None
@@ -145,7 +112,7 @@ class Linearized:
         """f0 with its graph, ``J δ``, and the leaves of the graph, from what is kept if it can be."""
         if kept is not None and kept.refusal is None:
             leaves = kept.leaves or self._leaves()
-            primal, change = self._forward(images, delta, leaves, kept.tape)
+            primal, change = self._forward(images, delta, leaves, kept)
             if kept.refusal is None:
                 if kept.outputs is None:
                     kept.leaves, kept.outputs = leaves, primal
@@ -164,12 +131,10 @@ class Linearized:
     ) -> Tensor:
         """``Jᵀ c`` summed over samples for c (N × C): a flat vector (P).
 
-        Several c (k × N × C) share the run of the network at w0, and give k × P.
-
         Args:
             images: N × 3 × H × W.
-            cotangent: c, N × C or k × N × C.
-            out: P or k × P that the result is added to, and that is returned; None for a new one.
+            cotangent: c, N × C.
+            out: a vector (P) that the result is added to, and that is returned; None for a new one.
             kept: of these images; the first product fills it.
 
         Raises:
@@ -179,27 +144,11 @@ class Linearized:
             if kept.outputs is None and kept.refusal is None:
                 self._at(images, torch.zeros(self.layout.size).to(cotangent), kept)
             if kept.outputs is not None:
-                return self._pulled(kept.outputs, cotangent, kept.leaves, out, keep=True)
+                return self._backward(kept.outputs, cotangent, kept.leaves, out, keep=True)
         leaves = self._leaves()
         with self._running(images), torch.enable_grad():
             outputs = self._call(leaves, images)
-        return self._pulled(outputs, cotangent, leaves, out)
-
-    def _pulled(
-        self,
-        outputs: Tensor,
-        cotangent: Tensor,
-        leaves: dict[str, Tensor],
-        out: Tensor | None,
-        keep: bool = False,
-    ) -> Tensor:
-        if cotangent.dim() < 3:
-            return self._backward(outputs, cotangent, leaves, out, keep)
-        if out is None:
-            out = torch.zeros(len(cotangent), self.layout.size).to(cotangent)
-        for c, row in zip(cotangent, out, strict=True):
-            self._backward(outputs, c, leaves, row, keep=True)
-        return out
+        return self._backward(outputs, cotangent, leaves, out)
 
     def _backward(
         self,
@@ -214,42 +163,13 @@ class Linearized:
                 f"the cotangent has shape {tuple(cotangent.shape)}; it needs that of the outputs, "
                 f"{tuple(outputs.shape)}."
             )
-        add = out is not None
         if out is None:
-            first = next(iter(leaves.values()))
-            out = torch.empty(self.layout.size, dtype=first.dtype, device=first.device)
-        with gradient_slices(leaves, out, add=add):
+            out = next(iter(leaves.values())).new_zeros(self.layout.size)
+        with gradient_slices(leaves, out):
             if outputs.requires_grad:
                 inputs = list(leaves.values())
                 torch.autograd.backward(outputs, cotangent, retain_graph=keep, inputs=inputs)
         return out
-
-    def pass_(
-        self,
-        images: Tensor,
-        delta: Tensor,
-        cotangent: Callable[[Tensor], Tensor],
-        out: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Outputs at δ and the gradient they call for, as one optimisation step needs them.
-
-        The network runs once, carrying tangents beside it; the backward pass is that of the frozen
-        network, so the memory is that of ordinary fine-tuning.
-
-        Args:
-            images: N × 3 × H × W.
-            delta: δ, P.
-            cotangent: maps the linearised outputs ``f0 + J δ`` (N × C) to c (N × C).
-            out: a vector (P) that ``Jᵀ c`` is added to, and that is returned; None for a new one.
-
-        Returns:
-            The linearised outputs (N × C) and ``Jᵀ c`` (P).
-
-        Raises:
-            ValueError: if the cotangent does not have the shape of the outputs.
-        """
-        outputs, _, gradient = self.product(images, delta, lambda f0, df: cotangent(f0 + df), out)
-        return outputs, gradient
 
     def product(
         self,
@@ -259,9 +179,10 @@ class Linearized:
         out: Tensor | None = None,
         kept: Kept | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The pass, for a cotangent of f0 and ``J δ`` apart.
+        """Outputs at δ and the gradient they call for, as one optimisation step needs them.
 
-        With ``lambda f0, df: df`` this is a product with the Gauss–Newton matrix (sum form), and
+        The network runs once, carrying tangents beside it; the backward pass is that of the frozen
+        network, so the memory is that of ordinary fine-tuning.  With ``lambda f0, df: df`` this is a product with the Gauss–Newton matrix (sum form), and
         nothing is lost to cancellation where ``J δ`` is small beside f0.
 
         Args:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from lqf.jacobian.images import Images
-from lqf.jacobian.linearized import Kept, Linearized
+from lqf.jacobian.linearized import Linearized
+from lqf.jacobian.tape import Kept
 from lqf.memory import AtOnce, graph_bytes
 
 log = logging.getLogger(__name__)
@@ -54,11 +55,11 @@ class Jacobian(Protocol):
         ...
 
     def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
-        """``J_i δ`` of the samples in ``index`` (all if None), b × C; of k δ (k × P), k × b × C."""
+        """``J_i δ`` of the samples in ``index`` (all if None), b × C."""
         ...
 
     def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
-        """``Σ_i J_iᵀ c_i`` over the samples in ``index`` (all if None), P; of k × b × C, k × P."""
+        """``Σ_i J_iᵀ c_i`` over the samples in ``index`` (all if None), P."""
         ...
 
     def pass_(
@@ -72,14 +73,18 @@ class Jacobian(Protocol):
         ...
 
 
-def _one_after_the_other(
-    jacobian: Jacobian, delta: Tensor, cotangent: Cotangent, index: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    change = jacobian.forward(delta, index)
-    return change, jacobian.pull(cotangent(change, slice(0, len(change))), index)
+class _Products:
+    """A pass as two products, where nothing is gained by computing them together."""
+
+    def pass_(
+        self: Jacobian, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``J_i δ`` (b × C) and ``Σ_i J_iᵀ c_i`` (P); see `Jacobian.pass_`."""
+        change = self.forward(delta, index)
+        return change, self.pull(cotangent(change, slice(0, len(change))), index)
 
 
-class DenseJacobian:
+class DenseJacobian(_Products):
     """A materialised Jacobian.
 
     Args:
@@ -100,9 +105,6 @@ class DenseJacobian:
 
     def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
         """``J_i δ``, b × C."""
-        if delta.dim() == 2:
-            rows = self.matrix if index is None else self.matrix[index]
-            return (delta @ rows.flatten(0, 1).T).reshape(len(delta), *rows.shape[:2])
         if index is None:
             return (self._rows() @ delta).reshape(self.base.shape)
         if self.matrix.is_cuda:
@@ -112,9 +114,6 @@ class DenseJacobian:
 
     def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
         """``Σ_i J_iᵀ c_i``, P."""
-        if cotangent.dim() == 3:
-            rows = self.matrix if index is None else self.matrix[index]
-            return cotangent.flatten(1) @ rows.flatten(0, 1)
         if index is None:
             return cotangent.reshape(-1) @ self._rows()
         if self.matrix.is_cuda:
@@ -123,12 +122,6 @@ class DenseJacobian:
         for i, c in zip(index.tolist(), cotangent, strict=True):
             total.addmv_(self.matrix[i].T, c)
         return total
-
-    def pass_(
-        self, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """``J_i δ`` (b × C) and ``Σ_i J_iᵀ c_i`` (P); see `Jacobian.pass_`."""
-        return _one_after_the_other(self, delta, cotangent, index)
 
     def gram(self) -> Tensor:
         """``K = J Jᵀ``, NC × NC, rows in sample-major order; each block is computed once."""
@@ -186,7 +179,7 @@ class RowSpace:
         return self._original.pull(cotangent.reshape(self._original.base.shape))
 
 
-class FeatureJacobian:
+class FeatureJacobian(_Products):
     """The Jacobian of a linear head: ``J_i = I_C ⊗ [φ_iᵀ, 1]``, never formed.
 
     δ holds the weight (C × F), then the bias (C), as in ``torch.nn.Linear``.
@@ -210,25 +203,13 @@ class FeatureJacobian:
     def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
         """``J_i δ``, b × C."""
         C, F = self.outputs, self.features.shape[1]
-        if delta.dim() == 2:
-            weights = delta[:, : C * F].reshape(-1, C, F)
-            return self._features(index) @ weights.mT + delta[:, None, C * F :]
         weight, bias = delta[: C * F].reshape(C, F), delta[C * F :]
         return self._features(index) @ weight.T + bias
 
     def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
         """``Σ_i J_iᵀ c_i``, P."""
-        if cotangent.dim() == 3:
-            weights = cotangent.mT @ self._features(index)
-            return torch.cat([weights.flatten(1), cotangent.sum(1)], 1)
         weight = cotangent.T @ self._features(index)
         return torch.cat([weight.reshape(-1), cotangent.sum(0)])
-
-    def pass_(
-        self, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """``J_i δ`` (b × C) and ``Σ_i J_iᵀ c_i`` (P); see `Jacobian.pass_`."""
-        return _one_after_the_other(self, delta, cotangent, index)
 
 
 class NetworkJacobian:
@@ -257,6 +238,7 @@ class NetworkJacobian:
                 len(images),
             )
         self.base = base
+        self._seen = images
         self._kept: dict[int, Kept] | None = None
 
     samples = property(lambda self: self.images.shape[0])
@@ -292,14 +274,15 @@ class NetworkJacobian:
 
     def _run(self, work: Callable[[int], _Result], index: Tensor | None) -> _Result:
         """The work, in batches that are halved where memory runs out; nothing is kept then."""
+        count = len(self.images) if index is None else len(index)
+        before = min(self._batch.size, count)
 
         def lean(batch: int) -> _Result:
             if batch < before:
                 self._kept = None
             return work(batch)
 
-        before = min(self._batch.size, self._count(index))
-        return self._batch.run(lean, self._count(index))
+        return self._batch.run(lean, count)
 
     def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
         """``J_i δ``, b × C."""
@@ -307,7 +290,7 @@ class NetworkJacobian:
         def products(batch: int) -> Tensor:
             parts = _parts(self.images, index, batch)
             return torch.cat(
-                [self.linearized.jvp(x, delta, self._keeper(rows, index)) for rows, x in parts], -2
+                [self.linearized.jvp(x, delta, self._keeper(rows, index)) for rows, x in parts]
             )
 
         return self._run(products, index)
@@ -316,10 +299,9 @@ class NetworkJacobian:
         """``Σ_i J_iᵀ c_i``, P."""
 
         def product(batch: int) -> Tensor:
-            total = cotangent.new_zeros(*cotangent.shape[:-2], self.size)
+            total = cotangent.new_zeros(self.size)
             for rows, x in _parts(self.images, index, batch):
-                kept = self._keeper(rows, index)
-                self.linearized.vjp(x, cotangent[..., rows, :], out=total, kept=kept)
+                self.linearized.vjp(x, cotangent[rows], total, self._keeper(rows, index))
             return total
 
         return self._run(product, index)
@@ -341,17 +323,7 @@ class NetworkJacobian:
         Returns:
             ``J_i δ`` (b × C) and ``Σ_i J_iᵀ c_i`` (P).
         """
-        return self._pass(self.images, delta, cotangent, index, lambda _, change, rows: change)
-
-    def _pass(
-        self,
-        images: Images,
-        delta: Tensor,
-        cotangent: Cotangent,
-        index: Tensor | None,
-        change_of: Callable[[Tensor, Tensor, slice], Tensor],
-    ) -> tuple[Tensor, Tensor]:
-        """The pass over some images; ``change_of`` f0 and ``J δ`` is what the caller calls change."""
+        images, stored = self._seen, self.base if index is None else self.base[index]
 
         def whole(batch: int) -> tuple[Tensor, Tensor]:
             total = torch.zeros(self.size, dtype=delta.dtype, device=delta.device)
@@ -359,7 +331,9 @@ class NetworkJacobian:
             for rows, x in _parts(images, index, batch):
 
                 def residual(f0: Tensor, change: Tensor, rows: slice = rows) -> Tensor:
-                    changes.append(change_of(f0, change, rows))
+                    # Of another view of its samples a solver is told how it differs from f0.
+                    own = images is self.images
+                    changes.append(change if own else f0 + change - stored[rows])
                     return cotangent(changes[-1], rows)
 
                 kept = self._keeper(rows, index) if images is self.images else None
@@ -367,9 +341,6 @@ class NetworkJacobian:
             return torch.cat(changes), total
 
         return self._run(whole, index)
-
-    def _count(self, index: Tensor | None) -> int:
-        return len(self.images) if index is None else len(index)
 
 
 def _parts(images: Images, index: Tensor | None, batch: int) -> Iterator[tuple[slice, Tensor]]:

@@ -158,8 +158,6 @@ def forward_mode(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     inputs, structure = tree_flatten((args, kwargs))
     pairs = [value.pair() for value in inputs if isinstance(value, Pair)]
     tape.reads(*(primal for primal, _ in pairs))
-    if any(batched(tangent) for _, tangent in pairs):
-        return _forward_mode_of_many(func, inputs, structure, pairs)
     with forward_ad.dual_level():
         values = [
             forward_ad.make_dual(*value.pair()) if isinstance(value, Pair) else value
@@ -174,35 +172,9 @@ def forward_mode(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             primal, tangent = forward_ad.unpack_dual(value)
             if tangent is None:
                 return primal
-            own = _own(primal, tangent, pairs)
-            return Pair(tape.primal(lambda: primal), own)
+            return Pair(tape.once(lambda: primal), _own(primal, tangent, pairs))
 
         return tree_map(paired, outputs)
-
-
-def _forward_mode_of_many(
-    func: Any, inputs: list[Any], structure: Any, pairs: list[tuple[Tensor, Tensor]]
-) -> Any:
-    """The same inside ``vmap``, for many tangents of one primal."""
-    places = [place for place, value in enumerate(inputs) if isinstance(value, Pair)]
-
-    def called(*primals: Tensor) -> Any:
-        values = list(inputs)
-        for place, primal in zip(places, primals, strict=True):
-            values[place] = primal
-        a, k = tree_unflatten(values, structure)
-        return func(*a, **k)
-
-    primals, tangents = zip(*pairs, strict=True)
-    outputs, changes = torch.func.jvp(called, primals, tangents)[:2]
-
-    def paired(primal: Tensor, tangent: Tensor) -> Tensor:
-        if not primal.is_floating_point():
-            return primal
-        own = _own(primal, tangent, pairs)
-        return Pair(tape.primal(lambda: primal), own)
-
-    return tree_map(paired, outputs, changes)
 
 
 def writes(name: str, args: Any, kwargs: dict[str, Any]) -> bool:
@@ -228,9 +200,9 @@ def _in_place(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     target = args[0] if args else None
     if not isinstance(target, Pair) or kwargs.get("out") is not None or name == "__set__":
         raise Unwalkable(f"{name} writes a value that depends on δ into a tensor that does not.")
-    tape.refuse(f"{name} changes a value in place.")
     primal, tangent = target.pair()
     if name == "__setitem__":
+        tape.refuse("a part of a value is changed in place.")
         value = args[2]
         func(primal, args[1], primal_of(value))
         derivative = tangent_of(value)
@@ -238,14 +210,17 @@ def _in_place(name: str, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
             func(tangent, args[1], 0 if derivative is None else derivative)
         return None
     # Functions may keep an argument for their backward pass, so they are given copies of all.
-    copies = {id(a): Pair(a.pair()[0].clone(), a.pair()[1].clone()) for a in args if _is_pair(a)}
+    copies = {
+        id(a): Pair(tape.once(a.pair()[0].clone), a.pair()[1].clone()) for a in args if _is_pair(a)
+    }
     copy, *others = [copies.get(id(a), a) for a in args]
     if kwargs.get("inplace") is True:
         result = func(copy, *others, **{**kwargs, "inplace": False})
     else:
-        plain = getattr(Tensor, name.rstrip("_") if not name.startswith("__") else f"__{name[3:]}")
-        result = plain(copy, *others, **kwargs)
-    primal.copy_(primal_of(result))
+        plain = f"__{name[3:]}" if name.startswith("__") else name.rstrip("_")
+        result = getattr(Tensor, plain, None) or getattr(torch.nn.functional, plain)
+        result = result(copy, *others, **kwargs)
+    tape.once(lambda: primal.copy_(primal_of(result)))
     change = tangent_of(result)
     tangent.zero_() if change is None else tangent.copy_(change)
     return target
@@ -297,11 +272,4 @@ def _own(primal: Tensor, tangent: Tensor, pairs: list[tuple[Tensor, Tensor]]) ->
 
 
 def _memory(tensor: Tensor) -> int:
-    while batched(tensor):
-        tensor = torch._C._functorch.get_unwrapped(tensor)
     return tensor.untyped_storage().data_ptr()
-
-
-def batched(tensor: Tensor) -> bool:
-    """Whether a tensor stands for many inside ``torch.func.vmap``."""
-    return torch._C._functorch.is_batchedtensor(tensor)

@@ -1,8 +1,7 @@
 """How the common layers act on a pair of primal and tangent (`lqf.jacobian.pairs`).
 
 Each rule computes the primal once, with its graph, and the tangent with as few kernels as there
-are, without one.  The derivative of an element-wise function, and of a normalisation, is a
-symmetric matrix, so their tangents are torch's own backward kernels.
+are, without one.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lqf.jacobian import tape
-from lqf.jacobian.pairs import RULES, Pair, Rule, batched, primal_of, tangent_of
+from lqf.jacobian.pairs import RULES, Pair, Rule, primal_of, tangent_of
 
 _aten = torch.ops.aten
 
@@ -39,9 +38,7 @@ def _affine(func: Any, x: Any, weight: Any, bias: Any, rest: Any, named: Any) ->
     primal = tape.primal(func, px, pw, pb, *rest, **named)
     dx, dw, db = tangent_of(x), tangent_of(weight), tangent_of(bias)
     with torch.no_grad():
-        many = dx is not None and batched(dx)  # vmap has no rule for the products in place
-        pointwise = not many and _is_pointwise(px, pw, primal, rest, named)
-        if dw is not None and dx is not None and pointwise:
+        if dw is not None and dx is not None and _is_pointwise(px, pw, primal, rest, named):
             return primal, _pointwise(px, pw, dx, dw, db).view_as(primal)
         tangent: Tensor | None = None
         if dw is not None:
@@ -159,86 +156,37 @@ def _batch_norm(
             tangent = dbeta.reshape(shape).expand_as(x).clone()
         if dx is not None:
             factor = (scale if gamma is None else gamma * scale).reshape(shape)
-            if tangent is None:
-                tangent = dx * factor
-            elif batched(dx):
-                tangent = tangent + dx * factor
-            else:
-                tangent.addcmul_(dx, factor)
+            tangent = dx * factor if tangent is None else tangent.addcmul_(dx, factor)
     return Pair(primal, tangent)  # type: ignore[arg-type]
 
 
-@rule("layer_norm")
-def _layer_norm(
-    func: Any,
-    input: Any,
-    normalized_shape: Any,
-    weight: Any = None,
-    bias: Any = None,
-    *rest: Any,
-    **named: Any,
-) -> Any:
-    eps = named.get("eps", rest[0] if rest else 1e-5)
-    shape = list(normalized_shape)
-    x, gamma = primal_of(input), primal_of(weight)
-    normalise = torch.native_layer_norm
-    primal, mean, rstd = tape.primal(normalise, x, shape, gamma, primal_of(bias), eps)
+@rule("add", "__add__", "__radd__", "sub", "__sub__", "subtract")
+def _add(func: Any, input: Any, other: Any, *, alpha: float = 1) -> Any:
+    if not isinstance(input, Tensor):
+        return NotImplemented
+    alpha = -alpha if "sub" in func.__name__ else alpha
+    primal = tape.primal(torch.add, primal_of(input), primal_of(other), alpha=alpha)
+    dx, dy = tangent_of(input), tangent_of(other)
     with torch.no_grad():
-        dx = tangent_of(input)
-        inner = None
-        if dx is not None:
-            mask = [True, False, False]
-            inner = _aten.native_layer_norm_backward(dx, x, shape, mean, rstd, None, None, mask)[0]
-        dgamma, dbeta = tangent_of(weight), tangent_of(bias)
-        normalised = None
-        if dgamma is not None:
-            normalised = F.layer_norm(x, shape, dgamma, dbeta, eps)
-            dbeta = None
-        return Pair(primal, _scaled(primal, inner, gamma, normalised, dbeta))
+        if dx is not None and dy is not None:
+            return Pair(primal, torch.add(dx, dy, alpha=alpha))
+        only: Any = dx if dy is None else alpha * dy
+        return Pair(primal, only.expand_as(primal).clone())
 
 
-@rule("group_norm")
-def _group_norm(
-    func: Any,
-    input: Any,
-    num_groups: int,
-    weight: Any = None,
-    bias: Any = None,
-    *rest: Any,
-    **named: Any,
-) -> Any:
-    eps = named.get("eps", rest[0] if rest else 1e-5)
-    x, gamma, beta = primal_of(input), primal_of(weight), primal_of(bias)
-    x = x.contiguous()
-    N, C = x.shape[:2]
-    sizes = (N, C, x[0, 0].numel(), num_groups)
-    primal, mean, rstd = tape.primal(torch.native_group_norm, x, gamma, beta, *sizes, eps)
+@rule("relu", "relu_", "leaky_relu", "leaky_relu_")
+def _relu(func: Any, input: Any, *rest: Any, **named: Any) -> Any:
+    if rest:
+        return NotImplemented
+    x, dx = input.pair()
+    slope = named.get("negative_slope", 0.01) if "leaky" in func.__name__ else 0.0
+    derivative = _aten.leaky_relu_backward
+    if named.get("inplace", False) or func.__name__.endswith("_"):
+        # The derivative can be read from the result as well, which x holds in a repeated run.
+        with torch.no_grad():
+            derivative.grad_input(dx, x.detach(), slope, False, grad_input=dx)
+        tape.once(lambda: func(x, **named))
+        return input
     with torch.no_grad():
-        dx, dgamma, dbeta = tangent_of(input), tangent_of(weight), tangent_of(bias)
-        shape = (1, -1, *[1] * (x.dim() - 2))
-        inner = None
-        if dx is not None:
-            mask = [True, False, False]
-            inner = _aten.native_group_norm_backward(
-                dx.contiguous(), x, mean, rstd, None, *sizes, mask
-            )[0]
-        normalised = None
-        if dgamma is not None:
-            normalised, dbeta = F.group_norm(x, num_groups, dgamma, dbeta, eps), None
-        wide = None if gamma is None else gamma.reshape(shape)
-        shift = None if dbeta is None else dbeta.reshape(shape)
-        return Pair(primal, _scaled(primal, inner, wide, normalised, shift))
-
-
-def _scaled(
-    primal: Tensor, inner: Tensor | None, gamma: Any, outer: Tensor | None, shift: Any
-) -> Tensor:
-    """``γ · inner + outer + shift``, where each may be missing."""
-    if inner is not None and gamma is not None:
-        inner = inner * gamma if outer is None else torch.addcmul(outer, inner, gamma)
-    elif inner is not None and outer is not None:
-        inner = inner + outer
-    total = outer if inner is None else inner
-    if shift is None:
-        return torch.zeros_like(primal) if total is None else total
-    return shift.expand_as(primal).clone() if total is None else total + shift
+        tangent = derivative(dx, x.detach(), slope, False)
+    return Pair(tape.primal(func, x, **named), tangent)

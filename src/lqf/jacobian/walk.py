@@ -8,20 +8,17 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
-from torch.func import jvp, vmap
+from torch.func import jvp
 
-from lqf.jacobian import rules, rules_elementwise
+from lqf.jacobian import rules
 from lqf.jacobian.pairs import Pair, load_forward_mode
-from lqf.jacobian.tape import Tape
+from lqf.jacobian.tape import Kept
 from lqf.memory import refuse_out_of_memory
 
-# Reading these modules registers their rules.
-_REGISTERED = (rules, rules_elementwise)
+# Reading the module registers its rules.
+_REGISTERED = rules
 
 _LOG = logging.getLogger(__name__)
-
-# Tangents carried beside one run of the network; each takes memory for its activations.
-_AT_ONCE = 8
 
 # The network as a function of its trained parameters, for images that are already bound.
 Network = Callable[[dict[str, Tensor]], Tensor]
@@ -32,19 +29,17 @@ class Walk:
 
     Attributes:
         whole: whether the network has to be differentiated whole; found out by the first run.
-        singly: whether several directions have to be followed one after the other; the same.
     """
 
     def __init__(self) -> None:
         self.whole = False
-        self.singly = False
 
     def __call__(
         self,
         network: Network,
         weights: dict[str, Tensor],
         direction: dict[str, Tensor],
-        tape: Tape | None = None,
+        kept: Kept | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Outputs at w0 and their derivative along δ.
 
@@ -52,7 +47,7 @@ class Walk:
             network: maps the trained parameters, by name, to outputs N × C.
             weights: the parameters at w0; those that require a gradient give f0 a graph.
             direction: δ by parameter name.
-            tape: what runs of this network on these images are written on, and then read from.
+            kept: of these images; the first run fills it, and further ones read it.
 
         Returns:
             f0 (N × C), with its graph, and ``J δ`` (N × C).
@@ -60,54 +55,22 @@ class Walk:
         Raises:
             OutOfMemoryError: if memory runs out.
         """
-        if self.whole:
-            if tape is not None:
-                tape.refusal = "the network is differentiated whole."
-            return self._whole(network, weights, direction)
-        try:
-            with nullcontext() if tape is None else tape.running():
-                return self._pairs(network, weights, direction)
-        except (RuntimeError, TypeError, ValueError, AttributeError) as error:
-            refuse_out_of_memory(error)  # the whole network would take more
-            reason = error
+        reason: Exception | None = None
+        if not self.whole:
+            try:
+                with nullcontext() if kept is None else kept.running():
+                    return self._pairs(network, weights, direction)
+            except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+                refuse_out_of_memory(error)  # the whole network would take more
+                reason = error
         # What is wrong with the network itself is raised again by running it whole.
         result = self._whole(network, weights, direction)
-        if tape is not None:
-            tape.refusal = "the network is differentiated whole."
-        _LOG.warning("the network is differentiated whole, which takes more time: %s", reason)
+        if reason is not None:
+            _LOG.warning("the network is differentiated whole, which takes more time: %s", reason)
+        if kept is not None:
+            kept.refusal = "the network is differentiated whole."
         self.whole = True
         return result
-
-    def many(
-        self, network: Network, weights: dict[str, Tensor], directions: dict[str, Tensor]
-    ) -> Tensor:
-        """The derivatives along several δ, beside one run of the network at w0.
-
-        Args:
-            network: maps the trained parameters, by name, to outputs N × C.
-            weights: the parameters at w0.
-            directions: by parameter name, k × its shape.
-
-        Returns:
-            ``J δ`` of each, k × N × C.
-
-        Raises:
-            OutOfMemoryError: if memory runs out.
-        """
-        count = len(next(iter(directions.values())))
-        if not self.singly and not self.whole and count > 1:
-            try:
-                follow = vmap(
-                    lambda direction: self._pairs(network, weights, direction)[1],
-                    chunk_size=_AT_ONCE,
-                )
-                return follow(directions)
-            except (RuntimeError, TypeError, ValueError, AttributeError) as error:
-                refuse_out_of_memory(error)
-                _LOG.info("directions are followed one after the other: %s", error)
-                self.singly = True
-        each = ({name: part[i] for name, part in directions.items()} for i in range(count))
-        return torch.stack([self(network, weights, direction)[1] for direction in each])
 
     @staticmethod
     def _pairs(
@@ -134,40 +97,31 @@ class Walk:
 
 
 @contextmanager
-def gradient_slices(
-    leaves: dict[str, Tensor], vector: Tensor, *, add: bool = True
-) -> Iterator[None]:
-    """Gradients go into their place in a flat vector as soon as a backward pass has them.
+def gradient_slices(leaves: dict[str, Tensor], vector: Tensor) -> Iterator[None]:
+    """Gradients are added to their place in a flat vector as soon as a backward pass has them.
 
     A second copy of all gradients is so never held.
 
     Args:
         leaves: parameters that require a gradient, in the order of the vector.
         vector: P, changed.
-        add: add to what the vector holds; otherwise it is overwritten, all of it.
     """
-    places = vector.split([leaf.numel() for leaf in leaves.values()])
-    missing = dict(zip(leaves, places, strict=True))
 
-    def receiver(name: str, place: Tensor) -> Callable[[Tensor], None]:
+    def receiver(place: Tensor) -> Callable[[Tensor], None]:
         def receive(leaf: Tensor) -> None:
             gradient, leaf.grad = leaf.grad, None
             if gradient is not None:
-                store = place.add_ if add else place.copy_
-                store(gradient.reshape(-1))
-                missing.pop(name, None)
+                place.add_(gradient.reshape(-1))
 
         return receive
 
+    places = vector.split([leaf.numel() for leaf in leaves.values()])
     handles = [
-        leaf.register_post_accumulate_grad_hook(receiver(name, place))
-        for (name, leaf), place in zip(leaves.items(), places, strict=True)
+        leaf.register_post_accumulate_grad_hook(receiver(place))
+        for leaf, place in zip(leaves.values(), places, strict=True)
     ]
     try:
         yield
     finally:
         for handle in handles:
             handle.remove()
-    if not add:
-        for place in missing.values():
-            place.zero_()

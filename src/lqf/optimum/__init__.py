@@ -4,9 +4,10 @@ One engine for the estimator and for the workflow: a kernel formed and decompose
 small, conjugate gradients on the same kernel where it is large.
 """
 
+from lqf.optimum.base import Optimum
 from lqf.optimum.choice import Choice
 from lqf.optimum.large import LargeOptimum
-from lqf.optimum.optimum import Optimum, fit, is_small
+from lqf.optimum.optimum import fit, is_small
 from lqf.optimum.problem import Certificate, LeftOut, Problem
 from lqf.optimum.small import SmallOptimum
 

@@ -9,20 +9,19 @@ samples that are solved for.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from lqf.budget import budget
-from lqf.curvature import Curvature, Metric, SampleGradients
+from lqf.curvature import Metric, SampleGradients
 from lqf.jacobian import NetworkJacobian
+from lqf.optimum.base import Optimum, mean
 from lqf.optimum.choice import Choice
-from lqf.optimum.evidence import certified
-from lqf.optimum.problem import Certificate, LeftOut, Problem
+from lqf.optimum.problem import Effort, Problem
 from lqf.ridge import DenseRidge, KernelMaker, solve_dual
 
 log = logging.getLogger(__name__)
@@ -35,42 +34,20 @@ _COMBINATIONS, SHARED_WORK = 8, 4e11
 # 16 and 14 iterations without it at four priors, 13, 12, 12 and 9 with one combination, and one or two less with four; on 200
 # photographs of 20 objects 36 without it, and 23 with two.
 _PRECONDITION, _PRECONDITION_WORK = 2, 4e11
-# Images whose rows of J are made at once when they are asked about.
-_ASKED = 16
 
 
-class LargeOptimum:
+@dataclass(eq=False)
+class LargeOptimum(Optimum):
     """A solution to a stated residual; scores are estimates and say so.
 
-    Args:
-        problem: the problem.
-        samples: how gradients of single samples are found.
-        metric: M.
-        coefficients: a, N × C.
-        mu: μ.
-        delta: δ, P.
-        certificate: the evidence for it.
-        choice: how the constants were chosen; None where they were given.
+    Attributes:
         shared: the kernel that preconditioned the solver, N × N; None where there was none.
     """
 
-    exact = False
+    shared: Tensor | None
 
-    def __init__(
-        self,
-        problem: Problem,
-        samples: SampleGradients,
-        metric: Metric,
-        coefficients: Tensor,
-        mu: float,
-        delta: Tensor,
-        certificate: Certificate,
-        choice: Choice | None,
-        shared: Tensor | None,
-    ) -> None:
-        self.problem, self.samples, self.metric = problem, samples, metric
-        self.coefficients, self.mu, self.delta = coefficients, mu, delta
-        self.certificate, self.choice, self.shared = certificate, choice, shared
+    exact = False
+    solver = "conjugate gradients"
 
     @classmethod
     def solved(
@@ -79,12 +56,10 @@ class LargeOptimum:
         samples: SampleGradients,
         metric: Metric,
         mu: float,
-        passes: float,
-        begin: float,
         choice: Choice | None,
+        effort: Effort,
         shared: Tensor | None = None,
         start: Tensor | None = None,
-        fit: Certificate | None = None,
     ) -> LargeOptimum:
         """Solve by conjugate gradients, from ``start`` or from zero; arguments as in the class.
 
@@ -93,8 +68,8 @@ class LargeOptimum:
         count = int(_PRECONDITION_WORK // _work(problem))
         if start is None and count:
             makers = _makers(problem, samples, metric, min(count, _PRECONDITION))
-            shared = _mean(makers, lambda maker: maker.gram(problem.images))
-            passes += len(makers)
+            shared = mean(makers, lambda maker: maker.gram(problem.images))
+            effort.passes += len(makers)
         jacobian = problem.jacobian
         with jacobian.keeping(budget(problem.target.device)):
             solution = solve_dual(
@@ -102,40 +77,30 @@ class LargeOptimum:
                 problem.target[None],
                 _shift(problem, mu),
                 tolerance=0.9 * problem.tolerance,
-                max_iterations=max(1, int(problem.max_passes - passes)),
+                max_iterations=max(1, int(problem.max_passes - effort.passes)),
                 precondition=_preconditioner(problem, mu, shared),
                 start=None if start is None else start[None],
                 resume=problem.resume,
                 progress=problem.progress,
             )
-        a = solution.coefficients[0]
-        passes += solution.iterations
-        delta, certificate = certified(
-            problem, metric, a, mu, passes, begin, "conjugate gradients", fit
-        )
-        return cls(problem, samples, metric, a, mu, delta, certificate, choice, shared)
-
-    @property
-    def curvature(self) -> Curvature | None:
-        """F, where the metric has one."""
-        return self.metric.curvature
+        effort.passes += solution.iterations
+        known = problem, samples, metric, solution.coefficients[0], mu, choice, effort
+        return cls.certified(*known, shared)
 
     @cached_property
-    def _makers(self) -> list[KernelMaker]:
+    def makers(self) -> list[KernelMaker]:
+        """Makers of the kernels of some combinations of the outputs."""
         count = int(min(_COMBINATIONS, max(1, SHARED_WORK // _work(self.problem))))
         return _makers(self.problem, self.samples, self.metric, count)
 
-    def _mean(self, form: Callable[[KernelMaker], Tensor]) -> Tensor:
-        return _mean(self._makers, form)
-
     @cached_property
     def ridge(self) -> DenseRidge:
-        """The problem under the shared kernel, N × N; made when it is first asked for."""
+        """The problem under the kernel that all outputs share, N × N; made when it is first asked for."""
         log.warning(
             "this problem is too large to hold its kernel: what is said about samples is estimated "
             "from a kernel that all outputs share"
         )
-        gram = self._mean(lambda maker: maker.gram(self.problem.images))
+        gram = mean(self.makers, lambda maker: maker.gram(self.problem.images))
         return DenseRidge(gram, self.problem.target, self.mu, self.problem.noise)
 
     @cached_property
@@ -153,56 +118,19 @@ class LargeOptimum:
         right = own.new_zeros(count, N, C)
         right[torch.arange(count), places] = units
         jacobian = self.problem.jacobian
-        solution = solve_dual(
-            lambda a: _kernel(jacobian, self.metric, a),
-            right,
-            _shift(self.problem, self.mu),
-            tolerance=_CLOSE,
-            max_iterations=self.problem.max_passes,
-            precondition=_preconditioner(self.problem, self.mu, self.shared),
-        )
+        with jacobian.keeping(budget(right.device)):
+            solution = solve_dual(
+                lambda a: _kernel(jacobian, self.metric, a),
+                right,
+                _shift(self.problem, self.mu),
+                tolerance=_CLOSE,
+                max_iterations=self.problem.max_passes,
+                precondition=_preconditioner(self.problem, self.mu, self.shared),
+            )
         found = solution.coefficients[torch.arange(count), places]
         true = (found * units).sum(1).double()
         ratio = true / self.ridge.inverse.diagonal()[places]
         return float(ratio.mean()), float(ratio.std()) if count > 1 else 0.0
-
-    def leave_one_out(self, groups: list[Tensor] | None = None) -> LeftOut:
-        """Every sample under the optimum without it, from the exact a and the calibrated G_ii."""
-        shared = replace_coefficients(self.ridge, self.coefficients)
-        mean, spread = self.level
-        return LeftOut(shared.leave_one_out(groups) / mean, exact=False, level=(mean, spread))
-
-    def _changes(self) -> Tensor:
-        return self.leave_one_out().residuals
-
-    def influence(self, images: Tensor) -> Tensor:
-        """An estimate of ``f(x_t) − f₋ᵢ(x_t)``, M × N × C, float64."""
-        change = self._changes()
-        parts = images.split(_ASKED)
-        return torch.cat([self.ridge.respond(self._cross(part), change) for part in parts])
-
-    def informativeness(self, images: Tensor) -> Tensor:
-        """An estimate of F-SI (LQF eq. 9), N, float64.
-
-        With a shared kernel the squared effect of i at t is that of a unit change, times ``‖z_i‖²``.
-        """
-        size = self._changes().square().sum(1)
-        total = torch.zeros_like(size)
-        for part in images.split(_ASKED):
-            total += (self._cross(part) @ self.ridge.inverse).square().sum(0)
-        return total * size / len(images)
-
-    def covariance(self, images: Tensor) -> Tensor:
-        """An estimate of ``J (JᵀΩJ + μM)⁻¹ Jᵀ``, M × C × C, float64: the same for every output."""
-        eye = torch.eye(self.problem.target.shape[1], dtype=torch.float64).to(self.ridge.gram)
-        parts = []
-        for part in images.split(_ASKED):
-            own = self._mean(lambda maker, part=part: maker.own(part))  # type: ignore[misc]
-            parts.append(self.ridge.covariance(self._cross(part), own) * eye)
-        return torch.cat(parts)
-
-    def _cross(self, images: Tensor) -> Tensor:
-        return self._mean(lambda maker: maker.cross(images, self.problem.images))
 
     def forget(self, kept: Tensor, gone: Tensor) -> LargeOptimum:
         """The optimum of the samples in ``kept`` at the same μ and M, from where this one is."""
@@ -220,19 +148,8 @@ class LargeOptimum:
         return self._again(problem, start, shared)
 
     def _again(self, problem: Problem, start: Tensor, shared: Tensor | None) -> LargeOptimum:
-        begin = time.perf_counter()
-        return self.solved(
-            replace(problem, resume=None),
-            self.samples,
-            self.metric,
-            self.mu,
-            0.0,
-            begin,
-            None,
-            shared,
-            start,
-            self.certificate,
-        )
+        known = self.samples, self.metric, self.mu, None, Effort(fit=self.certificate)
+        return self.solved(problem, *known, shared, start)
 
 
 def _work(problem: Problem) -> float:
@@ -248,10 +165,6 @@ def _makers(
         KernelMaker(samples, metric, column)
         for column in combinations(problem.target.shape[1], count, problem.seed)
     ]
-
-
-def _mean(makers: list[KernelMaker], form: Callable[[KernelMaker], Tensor]) -> Tensor:
-    return sum(map(form, makers), torch.zeros(())) / len(makers)
 
 
 def _preconditioner(
@@ -273,18 +186,9 @@ def combinations(outputs: int, count: int, seed: int) -> list[Tensor]:
     return list(torch.linalg.qr(normal).Q[:, :count].T.unsqueeze(2))
 
 
-def replace_coefficients(ridge: DenseRidge, coefficients: Tensor) -> DenseRidge:
-    """The same kernel and factor with other dual coefficients."""
-    other = DenseRidge(ridge.gram, ridge.target, ridge.mu, ridge.noise, factor=ridge.factor)
-    other.coefficients = coefficients.double()
-    return other
-
-
 def _kernel(jacobian: NetworkJacobian, metric: Metric, a: Tensor) -> Tensor:
     """``K a`` for k × N × C coefficients, by passes."""
-    if len(a) == 1:
-        return jacobian.forward(metric.solve(jacobian.pull(a[0])))[None]
-    return jacobian.forward(metric.solve(jacobian.pull(a)))
+    return torch.stack([jacobian.forward(metric.solve(jacobian.pull(each))) for each in a])
 
 
 def _shift(problem: Problem, mu: float) -> Tensor:

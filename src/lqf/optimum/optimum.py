@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from lqf.curvature import Curvature, Metric, SampleGradients, estimate
+from lqf.optimum.base import Optimum
 from lqf.optimum.choice import DECOMPOSED, EPSILONS, HEADS, Choice, choose
 from lqf.optimum.large import LargeOptimum, combinations
-from lqf.optimum.problem import Problem
+from lqf.optimum.problem import Effort, Problem
 from lqf.optimum.small import SmallOptimum
 from lqf.ridge import DenseRidge, KernelMaker
 
 log = logging.getLogger(__name__)
-
-Optimum = SmallOptimum | LargeOptimum
 
 #: Rows of the largest kernel that is held, and multiplications that forming it may take.  Without a kernel a Euclidean
 #: problem of 2,304 rows (cyrillic letters of the demo) was at a residual of 0.5 after 50 passes.
@@ -61,12 +59,11 @@ def fit(
     Raises:
         ValueError: if the curvature is zero.
     """
-    begin = time.perf_counter()
+    effort = Effort()
     samples = SampleGradients(problem.linearized, problem.images)
-    passes = 0.0
     if problem.metric == "curvature" and curvature is None:
         curvature = estimate(samples, problem.images, seed=problem.seed, batch=problem.batch)
-        passes += curvature.passes
+        effort.passes += curvature.passes
     if problem.metric == "euclidean":
         curvature = None
     if curvature is not None and not curvature.mean > 0:
@@ -95,14 +92,14 @@ def fit(
             gram, choice = own, _chosen(problem, lambda *_: own, epsilons, problem.target, 0.0)
         else:
             choice, cost = _chosen_on_part(problem, samples, curvature, epsilons, small)
-        passes += cost
+        effort.passes += cost
         epsilon, scale, mu = choice.epsilon, choice.head_scale, choice.mu
     metric = Metric(curvature, problem.linearized.layout, epsilon, problem.head, scale)
     if not small:
-        return LargeOptimum.solved(problem, samples, metric, mu, passes, begin, choice)
+        return LargeOptimum.solved(problem, samples, metric, mu, choice, effort)
     if gram is None:
         gram, cost = _gram(problem, samples, metric, shared)
-        passes += cost
+        effort.passes += cost
     target = problem.target.double()
     if dead := int((gram.diagonal() == 0).sum()):
         log.warning(
@@ -112,7 +109,7 @@ def fit(
             len(gram),
         )
     ridge = DenseRidge(gram, target, mu, problem.noise)
-    return SmallOptimum.solved(problem, samples, metric, ridge, passes, begin, choice)
+    return SmallOptimum.solved(problem, samples, metric, ridge, choice, effort)
 
 
 def _gram(

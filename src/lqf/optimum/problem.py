@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -149,6 +150,21 @@ class Certificate:
                 f"{self.seconds_of_fit:.3g} s"
             )
         return said
+
+
+@dataclass
+class Effort:
+    """What has been done to find a solution.
+
+    Attributes:
+        passes: over the training samples.
+        begin: when it began (``time.perf_counter``).
+        fit: the certificate of the fit from scratch that the solution is updated from; None if it is one.
+    """
+
+    passes: float = 0.0
+    begin: float = field(default_factory=time.perf_counter)
+    fit: Certificate | None = None
 
 
 @dataclass(frozen=True)

@@ -101,20 +101,24 @@ class DenseRidge:
         N, w = len(self), self.width
         return self.inverse.view(N, w, N, w).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
-    def leave_one_out(self, groups: Sequence[Tensor] | None = None) -> Tensor:
+    def leave_one_out(
+        self, groups: Sequence[Tensor] | None = None, coefficients: Tensor | None = None
+    ) -> Tensor:
         """``G_ii⁻¹ a_i``: the residual of each sample under the optimum without it, N × C.
 
         Args:
             groups: samples that leave together, each a vector of positions; every sample in one.
+            coefficients: a where they are known better than from this kernel, N × C.
         """
+        a = self.coefficients if coefficients is None else coefficients
         if groups is None:
-            flat = self.coefficients.view(len(self), self.width, -1)
-            return torch.linalg.solve(self._blocks, flat).view_as(self.coefficients)
-        found = torch.empty_like(self.coefficients)
+            flat = a.reshape(len(self), self.width, -1)
+            return torch.linalg.solve(self._blocks, flat).reshape(a.shape)
+        found = torch.empty_like(a)
         for group in groups:
             rows = self.rows(group)
+            right = a[group].reshape(len(rows), -1)
             block = self.inverse[rows][:, rows]
-            right = self.coefficients[group].reshape(len(rows), -1)
             found[group] = torch.linalg.solve(block, right).reshape(len(group), -1)
         return found
 
@@ -136,13 +140,9 @@ class DenseRidge:
             return across[:, 0, :, 0, None] * change
         return torch.einsum("tcnk,nk->tnc", across, change)
 
-    def influence(self, cross: Tensor) -> Tensor:
-        """``f(x_t) − f₋ᵢ(x_t)``, M × N × C; ``cross`` as in `respond`."""
-        return self.respond(cross, self.leave_one_out())
-
     def informativeness(self, cross: Tensor) -> Tensor:
         """F-SI of every sample (LQF eq. 9): mean over t of ``‖f(x_t) − f₋ᵢ(x_t)‖²``, N."""
-        return self._mean_square(cross, self.leave_one_out())
+        return self.mean_square(cross, self.leave_one_out())
 
     def informativeness_eq8(self, cross: Tensor) -> Tensor:
         """F-SI from LQF eq. 8 as it is printed, N.
@@ -156,9 +156,12 @@ class DenseRidge:
         eye = torch.eye(self.width, dtype=leverage.dtype, device=leverage.device)
         right = (N - 1) * self.residuals.view(N, self.width, -1)
         change = torch.linalg.solve((N - 1) * eye + N * leverage, right)
-        return self._mean_square(cross, change.view_as(self.target))
+        return self.mean_square(cross, change.view_as(self.target))
 
-    def _mean_square(self, cross: Tensor, change: Tensor) -> Tensor:
+    def mean_square(self, cross: Tensor, change: Tensor) -> Tensor:
+        """Mean over inputs t of the squared `respond`, N; arguments as there."""
+        if self.width == 1:
+            return (cross @ self.inverse).square().mean(0) * change.square().sum(1)
         total = torch.zeros(len(self), dtype=torch.float64, device=cross.device)
         step = self.width * max(1, _CHUNK // (len(self) * self.target.shape[1] * self.width))
         for part in cross.split(step):

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev
 
-from lqf.jacobian import Linearized
-from lqf.jacobian.linearized import Kept
+from lqf.jacobian import Kept, Linearized
 
 
 def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -47,7 +46,7 @@ def assert_pass_is_exact(linearized: Linearized, images: Tensor, *, whole: bool 
     weights = random(*base.shape, seed=3)
     change = J @ delta
     close = {"rtol": 1e-9, "atol": 1e-10}
-    outputs, gradient = linearized.pass_(images, delta, lambda f: f * weights)
+    outputs, _, gradient = linearized.product(images, delta, lambda f, d: (f + d) * weights)
     expected = torch.einsum("nc,ncp->p", (base + change) * weights, J)
     scale = 1 + float(expected.abs().max())
     torch.testing.assert_close(outputs, base + change, **close)

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lqf.jacobian import Linearized, NetworkJacobian
-from lqf.jacobian.linearized import Kept
 
 N, C = 4, 3
 
@@ -152,11 +151,3 @@ def test_a_run_that_cannot_be_repeated_is_not(kind, reason, caplog) -> None:
         assert J._kept is None
     torch.testing.assert_close(found, expected)
     assert reason in caplog.text
-
-
-def test_a_kept_run_belongs_to_one_direction_at_a_time() -> None:
-    J = jacobian(N)
-    kept, deltas = Kept(), random(2, J.size)
-    J.linearized.jvp(J.images, deltas[0], kept)
-    many = J.linearized.jvp(J.images, deltas, kept)
-    torch.testing.assert_close(many[1], J.linearized.jvp(J.images, deltas[1], kept))

@@ -30,7 +30,7 @@ def agrees_with_torch(network: nn.Module, images: torch.Tensor) -> None:
     linearized = Linearized(network)
     weights = {n: p.detach().clone().requires_grad_() for n, p in network.named_parameters()}
     delta = random(linearized.layout.size)
-    outputs, gradient = linearized.pass_(images, delta, lambda f: f)
+    outputs, _, gradient = linearized.product(images, delta, lambda f, d: f + d)
     assert not linearized._walk.whole
 
     def call(w):
@@ -98,7 +98,7 @@ def test_modes_parameters_and_hooks_are_as_before_after_an_exception() -> None:
         lambda: linearized.outputs(images),
         lambda: linearized.jvp(images, random(linearized.layout.size)),
         lambda: linearized.vjp(images, random(2, 3)),
-        lambda: linearized.pass_(images, random(linearized.layout.size), lambda f: f),
+        lambda: linearized.product(images, random(linearized.layout.size), lambda f, d: f),
     ):
         with pytest.raises(KeyError, match="deep inside"):
             action()
