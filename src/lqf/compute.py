@@ -21,9 +21,7 @@ class Compute:
         nonlinear: precision of non-linear training: ``fp32``, ``tf32``, ``bf16`` (automatic mixed
             precision, weights in float32), or ``auto``: bf16 on CUDA devices, fp32 elsewhere.
         linear: precision of Jδ and Jᵀr: ``fp32``, or ``tf32`` where the device has it.
-        curvature: precision of the Kronecker factors: ``fp32`` or ``fp64``. The eigenbases of
-            factors in float64 and of small ones are found in float64; those of large ones in
-            float32, which is checked (`lqf.curvature.eigenbasis`).
+        curvature: precision of the Kronecker factors: ``fp32`` or ``fp64``.
         channels_last: memory layout of images and weights.
         batch_memory: gigabytes for what a pass holds of its images, where the result does not depend
             on how many run at once.

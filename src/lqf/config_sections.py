@@ -54,7 +54,7 @@ class Precision(Section):
     linear: Literal["fp32", "tf32"] = "fp32"
     """Of products with the Jacobian; tf32 where the device has it."""
     curvature: Literal["fp32", "fp64"] = "fp32"
-    """Of the Kronecker factors; eigenbases are found in fp64, but those of large fp32 factors in fp32."""
+    """Of the Kronecker factors; eigenbases are found in fp64, those of wide layers in it."""
 
 
 class ComputeKeys(Section):

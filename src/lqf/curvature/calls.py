@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any
 
 import torch
@@ -167,15 +168,13 @@ class Calls(TorchFunctionMode):
 
     def add(self, call: LayerCall | ScaleCall) -> None:
         """Keep a call, or note that its parameters were met before."""
-        known = {name for each in self._every() for name in each.names}
-        self.twice |= known.intersection(call.names)
+        known: list[LayerCall | ScaleCall] = [*self.layers.values(), *self.scales.values()]
+        for each in known:
+            self.twice |= set(each.names) & set(call.names)
         if isinstance(call, LayerCall):
             self.layers.setdefault(call.weight, call)
         else:
             self.scales.setdefault(call.names[0], call)
-
-    def _every(self) -> list[LayerCall | ScaleCall]:
-        return [*self.layers.values(), *self.scales.values()]
 
 
 def _linear(calls: Calls, result: Tensor, input: Tensor, weight: Tensor, bias: Any = None) -> None:
@@ -213,86 +212,25 @@ def _conv2d(
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, value
-    values = tuple(value)
-    return (values[0], values[0]) if len(values) == 1 else (values[0], values[1])
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values[0], values[-1]
 
 
-def _scale(
-    calls: Calls, result: Tensor, input: Tensor, weight: Any, bias: Any, axes: Any, plain: Any
-) -> None:
-    names = calls.name(weight), calls.name(bias)
-    if any(names) and calls.by_sample(input, result):
-        normalised = plain(input.detach())
-        calls.add(ScaleCall(*names, normalised, get_gradient_edge(result), axes))
+def _normalisation(function: Callable[..., Tensor]) -> Callable[..., None]:
+    """The reader of a normalisation: x̂ is what it gives without γ and β."""
+    parameters = tuple(signature(function).parameters)
 
+    def read(calls: Calls, result: Tensor, *args: Any, **named: Any) -> None:
+        given = dict(zip(parameters, args, strict=False)) | named
+        names, x = (calls.name(given.get("weight")), calls.name(given.get("bias"))), given["input"]
+        shape = given.get("normalized_shape")
+        axes = (1,) if shape is None else tuple(range(x.ndim - len(shape), x.ndim))
+        if given.get("training") or 0 in axes or not any(names) or not calls.by_sample(x, result):
+            return
+        plain = function(**{**given, "input": x.detach(), "weight": None, "bias": None})
+        calls.add(ScaleCall(*names, plain, get_gradient_edge(result), axes))
 
-def _batch_norm(
-    calls: Calls,
-    result: Tensor,
-    input: Tensor,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any = None,
-    bias: Any = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> None:
-    if training or running_mean is None:
-        return
-    _scale(
-        calls,
-        result,
-        input,
-        weight,
-        bias,
-        (1,),
-        lambda x: F.batch_norm(x, running_mean, running_var, None, None, False, 0.0, eps),
-    )
-
-
-def _layer_norm(
-    calls: Calls,
-    result: Tensor,
-    input: Tensor,
-    normalized_shape: Any,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-) -> None:
-    axes = tuple(range(input.ndim - len(normalized_shape), input.ndim))
-    if 0 not in axes:
-        _scale(
-            calls,
-            result,
-            input,
-            weight,
-            bias,
-            axes,
-            lambda x: F.layer_norm(x, tuple(normalized_shape), None, None, eps),
-        )
-
-
-def _group_norm(
-    calls: Calls,
-    result: Tensor,
-    input: Tensor,
-    num_groups: int,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-) -> None:
-    _scale(
-        calls,
-        result,
-        input,
-        weight,
-        bias,
-        (1,),
-        lambda x: F.group_norm(x, num_groups, None, None, eps),
-    )
+    return read
 
 
 # reader(calls, result, arguments of the function).
@@ -300,7 +238,5 @@ _READERS: dict[Any, Callable[..., None]] = {
     F.linear: _linear,
     F.conv2d: _conv2d,
     torch.conv2d: _conv2d,
-    F.batch_norm: _batch_norm,
-    F.layer_norm: _layer_norm,
-    F.group_norm: _group_norm,
+    **{f: _normalisation(f) for f in (F.batch_norm, F.layer_norm, F.group_norm)},
 }

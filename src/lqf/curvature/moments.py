@@ -5,7 +5,6 @@ from torch import Tensor
 
 from lqf.curvature.calls import LayerCall
 from lqf.curvature.eigenbasis import decompose, decompose_root
-from lqf.curvature.shifts import has_shifts, shifted_moment
 
 # Entries of the patches of one layer that are held at a time.
 _CHUNK = 1 << 24
@@ -34,25 +33,16 @@ class InputMoment:
 
     def add(self, call: LayerCall) -> None:
         """Add a batch."""
-        x = call.inputs
         each = call.patches(slice(1))
         size, positions = each.shape[2:]
         if size > WIDE:
             self._add_some(call)
-        elif has_shifts(call):
-            # A map takes about twice its entries, not nine times as its patches do.
-            for start in range(0, len(x), step := max(1, 4 * _CHUNK // each.numel())):
-                part = x[start : start + step]
-                moment = shifted_moment(part, call.bias is not None)
-                self._add(moment[None].div_(self._samples * positions))
-        else:
-            for start in range(0, len(x), step := max(1, _CHUNK // each.numel())):
-                patches = call.patches(slice(start, start + step))
-                rows = patches.permute(1, 2, 0, 3).flatten(2)
-                self._add((rows @ rows.mT).div_(self._samples * positions))
-
-    def _add(self, moment: Tensor) -> None:
-        self._sum = moment if self._sum is None else self._sum.add_(moment)
+            return
+        for start in range(0, len(call.inputs), step := max(1, _CHUNK // each.numel())):
+            patches = call.patches(slice(start, start + step))
+            rows = patches.permute(1, 2, 0, 3).flatten(2)
+            moment = (rows @ rows.mT).div_(self._samples * positions)
+            self._sum = moment if self._sum is None else self._sum.add_(moment)
 
     def _add_some(self, call: LayerCall) -> None:
         count = max(1, PATCHES // self._samples)
@@ -74,12 +64,12 @@ class InputMoment:
             ValueError: if an input is NaN or infinite.
         """
         if self._sum is not None:
-            return decompose((self._sum + self._sum.mT) / 2, f"A of {name}")[1]
+            return decompose(self._sum, f"A of {name}")
         rows = torch.cat(self._rows, 1)
         if rows.shape[1] > PATCHES:
             drawn = torch.randperm(rows.shape[1], generator=self._generator)[:PATCHES]
             rows = rows[:, drawn.to(rows.device)]
         if rows.shape[1] > rows.shape[2]:
-            return decompose(rows.mT @ rows, f"A of {name}")[1][..., -RANK:]
+            return decompose(rows.mT @ rows, f"A of {name}")[..., -RANK:]
         values, vectors = decompose_root(rows, f"A of {name}")
         return vectors[..., values.sum(0).argsort(descending=True)[:RANK]].contiguous()

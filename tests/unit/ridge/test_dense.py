@@ -48,7 +48,8 @@ def test_the_optimum_is_the_primal_one(case):
 
 def test_leaving_out_is_refitting(case):
     rows, test, target, weights, gram, ridge = case
-    left_out, effects = ridge.leave_one_out(), ridge.influence(gram(test, rows))
+    left_out = ridge.leave_one_out()
+    effects = ridge.respond(gram(test, rows), left_out)
     whole, scores = dense(rows, target, weights), ridge.informativeness(gram(test, rows))
     for i in range(N):
         keep = torch.arange(N) != i
