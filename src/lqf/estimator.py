@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import r2_score
 from torch import Tensor, nn
 
 from lqf.fitted.calibration import choose_temperature
@@ -24,12 +26,12 @@ from lqf.fitted.labels import checked_weights, joined, positions, same_pictures,
 from lqf.fitted.model_file import read_model, write_model
 from lqf.fitted.module import FittedModule
 from lqf.fitted.options import check_options, choose_device
-from lqf.fitted.precision import full_precision
 from lqf.fitted.prepare import Prepared, prepare, trained_names
 from lqf.fitted.targets import Targets
 from lqf.fitted.watch import check_products, trial_run
 from lqf.jacobian import Linearized
-from lqf.optimum import Certificate, Choice, Optimum, Problem, fit
+from lqf.jacobian.modes import full_precision
+from lqf.optimum import Certificate, Choice, LeftOut, Optimum, Problem, fit
 
 log = logging.getLogger(__name__)
 
@@ -37,23 +39,20 @@ _BATCH = 64
 
 
 @dataclass(frozen=True)
-class LeaveOneOut:
+class LeaveOneOut(LeftOut):
     """Every training sample under the model without it, at the same μ and metric.
 
     Attributes:
-        outputs: ``f₋ᵢ(x_i)``, N × C, float64.
         residuals: ``αy_i − f₋ᵢ(x_i)``, N × C, float64.
-        error: how many are predicted wrongly, in %; NaN for labels that are not classes.
         exact: whether they are exact to rounding; otherwise estimates.
         level: mean and standard deviation of what solving some samples found estimates off by, as a
             factor of G_ii; (1, 0) where they are exact.
+        outputs: ``f₋ᵢ(x_i)``, N × C, float64.
+        error: how many are predicted wrongly, in %; NaN for labels that are not classes.
     """
 
     outputs: Tensor
-    residuals: Tensor
     error: float
-    exact: bool
-    level: tuple[float, float]
 
 
 class LQF(ClassifierMixin, BaseEstimator):
@@ -327,10 +326,7 @@ class LQF(ClassifierMixin, BaseEstimator):
         Returns:
             M × C × C, symmetric and positive semi-definite, float64.
         """
-        optimum = self._optimum_with_data()
-        pictures = self._images(images)
-        with full_precision(pictures.device):
-            return optimum.covariance(pictures)
+        return self._asked(images, Optimum.covariance)
 
     def score(self, test: Any, labels: Any = None, sample_weight: Any = None) -> float:
         """Accuracy, between 0 and 1; for labels that are not classes R², as in scikit-learn.
@@ -350,14 +346,13 @@ class LQF(ClassifierMixin, BaseEstimator):
         weight = torch.ones(len(images), dtype=torch.float64)
         if sample_weight is not None:
             weight = torch.as_tensor(sample_weight, dtype=torch.float64)
-        if self._targets.kind in ("classes", "soft labels"):
-            right = (outputs.argmax(1) == wanted.argmax(1)).double()
-        elif self._targets.kind == "several labels":
+        if self._targets.kind == "numbers":
+            how = {"sample_weight": weight, "multioutput": "variance_weighted"}
+            return float(r2_score(wanted, outputs, **how))
+        if self._targets.kind == "several labels":
             right = ((outputs > self.target_scale / 2) == (wanted > 0.5)).double().mean(1)
         else:
-            left = (wanted - outputs).square().sum(1) * weight
-            centre = (wanted * weight[:, None]).sum(0) / weight.sum()
-            return float(1 - left.sum() / ((wanted - centre).square().sum(1) * weight).sum())
+            right = (outputs.argmax(1) == wanted.argmax(1)).double()
         return float((right * weight).sum() / weight.sum())
 
     def leave_one_out(self, groups: Any = None) -> LeaveOneOut:
@@ -381,7 +376,7 @@ class LQF(ClassifierMixin, BaseEstimator):
         error = float("nan")
         if self._targets.kind in ("classes", "soft labels"):
             error = 100 * float((outputs.argmax(1) != encoded.argmax(1)).double().mean())
-        return LeaveOneOut(outputs, found.residuals, error, found.exact, found.level)
+        return LeaveOneOut(found.residuals, found.exact, found.level, outputs, error)
 
     def influence(self, test: Any) -> Tensor:
         """``f(x_t) − f₋ᵢ(x_t)``: what test output t owes to training sample i.
@@ -392,10 +387,7 @@ class LQF(ClassifierMixin, BaseEstimator):
         Returns:
             M × N × C.
         """
-        optimum = self._optimum_with_data()
-        images = self._images(test)
-        with full_precision(images.device):
-            return optimum.influence(images)
+        return self._asked(test, Optimum.influence)
 
     def informativeness(self, validation: Any) -> Tensor:
         """F-SI of every training sample (LQF eq. 9): its mean squared effect on the outputs.
@@ -406,10 +398,7 @@ class LQF(ClassifierMixin, BaseEstimator):
         Returns:
             N.
         """
-        optimum = self._optimum_with_data()
-        images = self._images(validation)
-        with full_precision(images.device):
-            return optimum.informativeness(images)
+        return self._asked(validation, Optimum.informativeness)
 
     def forget(self, indices: Any, *, metric: str = "kept") -> LQF:
         """The model at the optimum without some training samples, at the same μ.
@@ -439,7 +428,7 @@ class LQF(ClassifierMixin, BaseEstimator):
             Targets.of(self._targets.numbers(labels), None)
         with full_precision(device):
             if metric == "kept" or optimum.metric.euclidean:
-                found: Optimum = optimum.forget(kept, gone)
+                found = optimum.forget(kept, gone)
             else:
                 constants = optimum.metric.epsilon, optimum.metric.head_scale
                 problem = optimum.problem.select(kept)
@@ -460,23 +449,11 @@ class LQF(ClassifierMixin, BaseEstimator):
             A new model; this one is untouched.
         """
         optimum = self._optimum_with_data()
-        images, marks = read_samples(train, labels)
-        encoded = self._targets.encode(marks, len(images))
-        noise, _ = checked_weights(self._targets, marks, len(images), sample_weight, None, None)
-        images = _plain(images, optimum.delta.device, _dtype(self.network_))
+        images, target, noise, marks = self._further(train, labels, sample_weight)
+        problem = replace(
+            optimum.problem, images=images, target=target, noise=noise, mu=optimum.mu, groups=None
+        )
         with full_precision(images.device):
-            trial_run(self.network_, images, self._targets.outputs)
-            target = self._target(
-                self._linearized, images, self._targets, encoded.to(images), self._offset
-            )
-            problem = replace(
-                optimum.problem,
-                images=images,
-                target=target,
-                noise=None if noise is None else noise.to(images),
-                mu=optimum.mu,
-                groups=None,
-            )
             constants = optimum.metric.epsilon, optimum.metric.head_scale
             found = fit(problem, optimum.curvature, constants=constants)
         return self._copy_with(found, marks)
@@ -496,23 +473,10 @@ class LQF(ClassifierMixin, BaseEstimator):
             ValueError: if the images have another shape, or a label is of no class that is known.
         """
         optimum = self._optimum_with_data()
-        images, marks = read_samples(more, labels)
-        encoded = self._targets.encode(marks, len(images))
-        noise, _ = checked_weights(self._targets, marks, len(images), sample_weight, None, None)
-        old = optimum.problem
-        if images.shape[1:] != tuple(old.images.shape)[1:]:
-            raise ValueError(
-                f"the new images are {tuple(images.shape[1:])} and the training images "
-                f"{tuple(old.images.shape)[1:]}; resize them to the same shape."
-            )
-        images = _plain(images, optimum.delta.device, _dtype(self.network_))
+        shape = tuple(optimum.problem.images.shape[1:])
+        images, target, noise, marks = self._further(more, labels, sample_weight, shape)
         with full_precision(images.device):
-            trial_run(self.network_, images, self._targets.outputs)
-            target = self._target(
-                self._linearized, images, self._targets, encoded.to(images), self._offset
-            )
-            weights = None if noise is None else noise.to(images)
-            found = optimum.extend(images, target, weights)
+            found = optimum.extend(images, target, noise)
         return self._copy_with(found, joined(self._labels, marks))
 
     def named_delta(self) -> dict[str, Tensor]:
@@ -608,11 +572,39 @@ class LQF(ClassifierMixin, BaseEstimator):
         return self._optimum
 
     def _images(self, images: Any) -> Tensor:
-        pictures = read_images(images_only(images))
-        pictures = _plain(pictures, self.delta_.device, _dtype(self.network_))
+        return self._here(read_images(images_only(images)))
+
+    def _here(self, images: Tensor) -> Tensor:
+        """Images that the network can take, in its precision and where it is."""
+        images = _plain(images, self.delta_.device, _dtype(self.network_))
+        with full_precision(images.device):
+            trial_run(self.network_, images, self._targets.outputs)
+        return images
+
+    def _further(
+        self, data: Any, labels: Any, sample_weight: Any, shape: tuple[int, ...] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Any]:
+        # Images (of that shape), R, 1/ω and labels of other samples than those of the fit.
+        images, marks = read_samples(data, labels)
+        encoded = self._targets.encode(marks, len(images))
+        noise, _ = checked_weights(self._targets, marks, len(images), sample_weight, None, None)
+        if shape not in (None, images.shape[1:]):
+            raise ValueError(
+                f"the new images are {tuple(images.shape[1:])} and the training images {shape}; resize "
+                "them to the same shape."
+            )
+        images = self._here(images)
+        with full_precision(images.device):
+            target = self._target(
+                self._linearized, images, self._targets, encoded.to(images), self._offset
+            )
+        return images, target, None if noise is None else noise.to(images), marks
+
+    def _asked(self, images: Any, question: Callable[[Optimum, Tensor], Tensor]) -> Tensor:
+        """What the optimum answers about images."""
+        optimum, pictures = self._optimum_with_data(), self._images(images)
         with full_precision(pictures.device):
-            trial_run(self.network_, pictures, self._targets.outputs)
-        return pictures
+            return question(optimum, pictures)
 
 
 def _dtype(network: nn.Module) -> torch.dtype:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 # Options that a file does not hold: the network is known by its name and its weights.
 _UNSAVED = ("network", "device")
 
+# Tensors of a layer's curvature, and the beginning of the names of the diagonal.
+_PARTS, _DIAGONAL = ("A", "B", "values"), "curvature.diagonal/"
+
 
 def write_model(model: LQF, path: str | os.PathLike[str], training_set: bool) -> None:
     """Write a fitted model; see `LQF.save`.
@@ -86,28 +89,21 @@ def write_model(model: LQF, path: str | os.PathLike[str], training_set: bool) ->
 def _of_optimum(optimum: Optimum) -> dict[str, Tensor]:
     """Everything that answers about samples are computed from."""
     problem = optimum.problem
-    found = {
+    found: dict[str, Tensor | None] = {
         "images": problem.images[:],
         "target": problem.target,
         "coefficients": optimum.coefficients,
+        "noise": problem.noise,
+        "groups": problem.groups,
+        "gram": optimum.ridge.gram if isinstance(optimum, SmallOptimum) else None,
+        "shared": optimum.shared if isinstance(optimum, LargeOptimum) else None,
     }
-    if problem.noise is not None:
-        found["noise"] = problem.noise
-    if problem.groups is not None:
-        found["groups"] = problem.groups
-    if isinstance(optimum, SmallOptimum):
-        found["gram"] = optimum.ridge.gram
-    elif isinstance(optimum, LargeOptimum) and optimum.shared is not None:
-        found["shared"] = optimum.shared
     if optimum.curvature is not None:
         for weight, block in optimum.curvature.layers.items():
-            found[f"curvature.A/{weight}"] = block.A
-            found[f"curvature.values/{weight}"] = block.values
-            if block.B is not None:
-                found[f"curvature.B/{weight}"] = block.B
+            found |= {f"curvature.{part}/{weight}": getattr(block, part) for part in _PARTS}
         for name, values in optimum.curvature.diagonal.items():
-            found[f"curvature.diagonal/{name}"] = values
-    return found
+            found[f"{_DIAGONAL}{name}"] = values
+    return {name: tensor for name, tensor in found.items() if tensor is not None}
 
 
 def read_model(
@@ -185,17 +181,16 @@ def _optimum(model: LQF, tensors: dict[str, Tensor], about: dict[str, Any]) -> O
     curvature: Curvature | None = None
     if not math.isinf(model.epsilon_):
         layers = {
-            weight: LayerCurvature(
+            w: LayerCurvature(
                 tuple(names),
-                tensors[f"curvature.A/{weight}"],
-                tensors.get(f"curvature.B/{weight}"),
-                tensors[f"curvature.values/{weight}"],
-                rest,
+                **{part: tensors.get(f"curvature.{part}/{w}") for part in _PARTS},  # type: ignore[arg-type]
+                rest=rest,
             )
-            for weight, (names, rest) in about["layers"].items()
+            for w, (names, rest) in about["layers"].items()
         }
-        prefix = "curvature.diagonal/"
-        diagonal = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        diagonal = {
+            k.removeprefix(_DIAGONAL): v for k, v in tensors.items() if k.startswith(_DIAGONAL)
+        }
         curvature = Curvature(layers, diagonal, 0.0)
     layout, head = model._linearized.layout, model._prepared.head_names
     metric = Metric(curvature, layout, model.epsilon_, head, model.head_scale_)

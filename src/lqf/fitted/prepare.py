@@ -82,21 +82,12 @@ def prepare(
     # New layers draw their default initialisation before the seeded one takes its place.
     with torch.random.fork_rng(devices=[]):
         copy = _changed(network, options, pretrained=True)
-        images = images.to(next(copy.parameters()))
-        if options["activation"] is not None:
-            tell = True
+        images, swapped = images.to(next(copy.parameters())), options["activation"]
+        if swapped is not None and (kept := kept_activations(copy)):
             name = type(copy).__name__
-            if kept := kept_activations(copy):
-                log.warning(
-                    "activation=%r replaces ReLU alone: %s keeps %s",
-                    options["activation"],
-                    name,
-                    kept,
-                )
-        else:
-            tell = False
+            log.warning("activation=%r replaces ReLU alone: %s keeps %s", swapped, name, kept)
         original = network if isinstance(network, nn.Module) else None
-        trial_run(copy, images, None, tell=tell, original=original)
+        trial_run(copy, images, None, tell=swapped is not None, original=original)
         _calibrate(copy, images)
         head, behind = _made_by(copy, images[:1])
         dropped: tuple[str, ...] = ()
@@ -105,10 +96,9 @@ def prepare(
             _new_head(copy, head, dropped, classes, options["seed"])
         _check_head(copy, head)
         frozen = _frozen(copy, head, options["trained"])
+    folded = False
     if fold and has_batch_norm(copy):
         copy, folded = _folded(copy, images[:1], demanded=options["fold_batch_norm"] is True)
-    else:
-        folded = False
     return Prepared(copy.eval(), head, dropped, frozen, folded)
 
 
@@ -137,12 +127,7 @@ def restored(
 
 
 def _changed(network: str | nn.Module, options: dict[str, Any], pretrained: bool) -> nn.Module:
-    """The copy with its activations and its pooling, in evaluation mode.
-
-    Raises:
-        ValueError: if its parameters cannot be fitted.
-        TypeError: if the network is no module.
-    """
+    # The copy with its activations and its pooling, in evaluation mode.
     if isinstance(network, nn.Module):
         refuse_code(network)
         copy = deepcopy(network)
@@ -235,9 +220,7 @@ def _new_head(
     elif isinstance(old, nn.Conv2d) and old.kernel_size == (1, 1) and old.groups == 1:
         linear = new_head(old.in_channels, classes, seed)
         new = nn.Conv2d(old.in_channels, classes, 1)
-        with torch.no_grad():
-            new.weight.copy_(linear.weight[:, :, None, None])
-            new.bias.copy_(linear.bias)  # type: ignore[union-attr]
+        new.load_state_dict({"weight": linear.weight[:, :, None, None], "bias": linear.bias})
     else:
         raise ValueError(
             f"the last layer of {type(network).__name__} is {name or 'itself'}, a "
@@ -267,11 +250,7 @@ def _check_head(network: nn.Module, head: str) -> None:
 
 
 def _frozen(network: nn.Module, head: str, trained: str | int) -> tuple[str, ...]:
-    """Freeze what is not to be trained; the names of all parameters that are not.
-
-    Raises:
-        ValueError: if nothing is left to train.
-    """
+    # Freeze what is not to be trained; the names of all parameters that are not.
     if trained == "head":
         keep: tuple[str, ...] = (f"{head}.",)
     elif trained == "all":
@@ -306,11 +285,7 @@ def _stages(network: nn.Module) -> list[str]:
 
 
 def _folded(network: nn.Module, image: Tensor, demanded: bool) -> tuple[nn.Module, bool]:
-    """The network with batch norm folded, where that can be done and leaves its outputs as they are.
-
-    Raises:
-        ValueError: if it was demanded and cannot be done.
-    """
+    # The network with batch norm folded, where that can be done and leaves its outputs as they are.
     try:
         folded = fold_batch_norm(network)
         with torch.no_grad():
@@ -340,11 +315,7 @@ def _pools_covariance(network: nn.Module) -> bool:
 
 
 def _with_covariance(network: nn.Module) -> nn.Module:
-    """Return the same features with covariance pooling between them and the head.
-
-    Raises:
-        TypeError: if features and head cannot be told apart.
-    """
+    # The same features with covariance pooling between them and the head.
     if _pools_covariance(network):
         return network
     if isinstance(network, Classifier) and isinstance(network.pool, AveragePooling):

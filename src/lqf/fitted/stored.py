@@ -112,20 +112,17 @@ def restore_weights(
         if key.startswith("network/")
     }
     own = network.state_dict() | dict(network.named_buffers())
-    reason = ""
-    if odd := sorted(own.keys() ^ saved.keys()):
-        where = "only the file" if odd[0] in saved else "only the network"
-        reason = f"{where} has {odd[0]!r}"
-        if len(odd) > 1:
-            reason += f", and {len(odd) - 1} more names differ"
-    else:
-        for key, value in saved.items():
-            if value.shape != own[key].shape:
-                shapes = f"{tuple(value.shape)} in the file and {tuple(own[key].shape)} here"
-                reason = f"{key!r} has shape {shapes}"
-                break
-    if reason:
-        raise ValueError(other_network(path, reason))
+    odd = [
+        f"only the {'file' if key in saved else 'network'} has {key!r}"
+        for key in sorted(own.keys() ^ saved.keys())
+    ] or [
+        f"{key!r} has shape {tuple(value.shape)} in the file and {tuple(own[key].shape)} here"
+        for key, value in saved.items()
+        if value.shape != own[key].shape
+    ]
+    if odd:
+        more = f", and {len(odd) - 1} more differ" if len(odd) > 1 else ""
+        raise ValueError(other_network(path, odd[0] + more))
     with torch.no_grad():
         for key, value in own.items():
             value.copy_(saved[key])

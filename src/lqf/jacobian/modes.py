@@ -60,3 +60,23 @@ def differentiable(device: torch.device) -> Iterator[None]:
         stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
         torch.backends.mha.set_fastpath_enabled(False)
         yield
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """No mixed precision, no TF32 (J and Jᵀ would disagree by a thousandth), no inference mode.
+
+    Args:
+        device: where the computation runs.
+
+    Yields:
+        Nothing.
+    """
+    matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        with torch.autocast(device.type, enabled=False), torch.inference_mode(False):
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = matmul
+        torch.backends.cudnn.allow_tf32 = convolution

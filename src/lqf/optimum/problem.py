@@ -180,4 +180,4 @@ class LeftOut:
 
     residuals: Tensor
     exact: bool
-    level: tuple[float, float] = (1.0, 0.0)
+    level: tuple[float, float]

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lqf.budget import budget
-from lqf.curvature import LayerCurvature, Metric, SampleGradients
+from lqf.curvature import Batch, LayerCurvature, Metric, SampleGradients
 from lqf.jacobian.images import Images
 
 # Numbers of rotated rows that are made at a time, and rows of a symmetric product.
@@ -49,22 +49,31 @@ class Candidates:
 
 
 @dataclass
-class _LayerRows:
-    """Rows by one layer, turned into its eigenbases: n × G × o × c, or patches and gradients that give them.
+class Rows:
+    """Rows of J of N samples, m each (n = Nm), by one layer, turned into its eigenbases: formed or as factors.
 
     Attributes:
-        formed: n × G × o × c.
+        formed: n × G × o × c; n × 1 × 1 × its entries by a parameter of no layer.
         patches: N × G × c × S.
-        gradients: N × m × G × o × S.
+        gradients: N × m × G × o × S; multiplied by the patches they give the rows.
     """
 
-    formed: Tensor | None
-    patches: Tensor | None
-    gradients: Tensor | None
+    formed: Tensor | None = None
+    patches: Tensor | None = None
+    gradients: Tensor | None = None
+
+    @classmethod
+    def room(cls, a: Tensor, g: Tensor, samples: int, width: int) -> Rows:
+        """Room in the smaller form, for patches and gradients like these of a batch."""
+        G, d, S, o = *a.shape[1:], g.shape[2]
+        if width * o * d <= S * (d + width * o):
+            return cls(a.new_empty(samples * width, G, o, d))
+        room = a.new_empty(samples, width, G, o, S)
+        return cls(None, a.new_empty(samples, G, d, S), room)
 
     @property
     def count(self) -> int:
-        """N."""
+        """How many rows there are, n."""
         if self.formed is not None:
             return len(self.formed)
         return 0 if self.gradients is None else self.gradients[:, :, 0, 0, 0].numel()
@@ -91,19 +100,6 @@ class _LayerRows:
             yield rows.flatten(0, 1), groups, outputs
 
 
-@dataclass
-class Rows:
-    """Rows of J of N samples by some layers, m rows a sample.
-
-    Attributes:
-        layers: by name of the weight.
-        others: by name of the parameter, n × its entries.
-    """
-
-    layers: dict[str, _LayerRows] = field(default_factory=dict)
-    others: dict[str, Tensor] = field(default_factory=dict)
-
-
 class KernelMaker:
     """Forms kernels of a network's samples.
 
@@ -123,7 +119,7 @@ class KernelMaker:
     ) -> None:
         self.samples, self.metric = samples, metric
         self._combinations, self._batch = combinations, batch
-        self._kept: tuple[Images, Rows] | None = None
+        self._kept: tuple[Images, dict[str, Rows]] | None = None
 
     def gram(self, images: Images) -> Tensor:
         """``K`` of the samples with themselves, NC × NC, rows in sample-major order, float64."""
@@ -203,7 +199,7 @@ class KernelMaker:
             return self._combinations.shape[1]
         return self.samples.linearized.outputs(images[:1]).shape[1]
 
-    def _remembered(self, images: Images, group: list[str], whole: bool) -> Rows:
+    def _remembered(self, images: Images, group: list[str], whole: bool) -> dict[str, Rows]:
         """Rows of a group, kept from call to call where one group is all there is."""
         if self._kept is not None and self._kept[0] is images:
             return self._kept[1]
@@ -227,7 +223,7 @@ class KernelMaker:
             room -= numbers
         return groups
 
-    def _numbers(self, batch, width: int) -> dict[str, int]:  # type: ignore[no-untyped-def]
+    def _numbers(self, batch: Batch, width: int) -> dict[str, int]:
         """Numbers that are held of a sample, by name of a weight or another parameter."""
         numbers, named = {}, set()
         for weight, call in batch.layers.items():
@@ -245,7 +241,7 @@ class KernelMaker:
 
     def _block(self, weight: str) -> LayerCurvature | None:
         curvature = self.metric.curvature
-        return None if curvature is None else curvature.layers[weight]
+        return None if curvature is None else curvature.layers.get(weight)
 
     def _turned(self, weight: str, patches: Tensor) -> Tensor:
         """``U_Aᵀ a``, N × G × r × S; below it, where the basis is thin, what of a it leaves out, d more."""
@@ -255,9 +251,9 @@ class KernelMaker:
         inside = block.A.mT @ patches
         return torch.cat([inside, patches - block.A @ inside], 2) if block.thin else inside
 
-    def _rows(self, images: Images, group: list[str]) -> Rows:
-        """The rows of some images by a group of layers."""
-        found = Rows()
+    def _rows(self, images: Images, group: list[str]) -> dict[str, Rows]:
+        """The rows of some images by a group of layers, by name of the weight or the parameter."""
+        found: dict[str, Rows] = {}
         wanted, width, N = set(group), self._width(images), len(images)
         start = 0
         for batch in self.samples.batches(images, self._batch, check=True):
@@ -271,30 +267,20 @@ class KernelMaker:
                 for weight, a in patches.items():
                     g, block = gradients.layers[weight], self._block(weight)
                     g = g if block is None else block.turned(g)
-                    rows = self._room(found, weight, a, g, N, width)
+                    if weight not in found:
+                        found[weight] = Rows.room(a, g, N, width)
+                    rows = found[weight]
                     if rows.formed is not None:
                         shaped = rows.formed.view(N, width, *rows.formed.shape[1:])
                         shaped[part, k] = g @ a.mT
                     elif rows.patches is not None and rows.gradients is not None:
                         rows.patches[part], rows.gradients[part, k] = a, g
-                for name, value in gradients.rows.items():
-                    if name in wanted:
-                        if name not in found.others:
-                            found.others[name] = value.new_empty(N * width, value.shape[1])
-                        found.others[name].view(N, width, -1)[part, k] = value
-        return found
-
-    @staticmethod
-    def _room(found: Rows, weight: str, a: Tensor, g: Tensor, N: int, width: int) -> _LayerRows:
-        if weight not in found.layers:
-            G, d, S, o = *a.shape[1:], g.shape[2]
-            if width * o * d <= S * (d + width * o):
-                rows = _LayerRows(a.new_empty(N * width, G, o, d), None, None)
-            else:
-                room = a.new_empty(N, width, G, o, S)
-                rows = _LayerRows(None, a.new_empty(N, G, d, S), room)
-            found.layers[weight] = rows
-        return found.layers[weight]
+                for name in wanted & gradients.rows.keys():
+                    value = gradients.rows[name]
+                    if name not in found:
+                        found[name] = Rows(value.new_empty(N * width, 1, 1, value.shape[1]))
+                    found[name].formed.view(N, width, -1)[part, k] = value  # type: ignore[union-attr]
+        return {name: found[name] for name in group if name in found}
 
     def _cotangent(self, outputs: Tensor, k: int) -> Tensor:
         if self._combinations is not None:
@@ -304,37 +290,33 @@ class KernelMaker:
         return cotangent
 
     def _pieces(
-        self, left: Rows, right: Rows | None
+        self, left: dict[str, Rows], right: dict[str, Rows] | None
     ) -> Iterator[tuple[str, Tensor, Tensor | None, Tensor | None]]:
         """Pieces whose scaled products sum to K: name, n × k, eigenvalues of the columns, m × k.
 
         Where a basis is thin, the directions that it leaves out are added as they are, and what the
         basis holds of them is not.
         """
-        for name, value in left.others.items():
-            other = None if right is None else right.others[name]
-            yield name, value, self._diagonal(name), other
-        for weight, rows in left.layers.items():
-            block = self._block(weight)
-            n = rows.count if right is None else max(rows.count, right.layers[weight].count)
-            others = None if right is None else right.layers[weight].pieces(n)
+        for name, rows in left.items():
+            block = self._block(name)
+            n = rows.count if right is None else max(rows.count, right[name].count)
+            others = None if right is None else right[name].pieces(n)
             for a, groups, outputs in rows.pieces(n):
                 b = None if others is None else next(others)[0]
                 r = a.shape[3] if block is None else block.A.shape[2]
-                values = None if block is None else block.values[groups, outputs].reshape(-1)
+                values = (
+                    self._diagonal(name)
+                    if block is None
+                    else block.values[groups, outputs].flatten()
+                )
                 inside = None if b is None else b[..., :r].flatten(1)
-                yield weight, a[..., :r].flatten(1), values, inside
+                yield name, a[..., :r].flatten(1), values, inside
                 if block is not None and block.thin:
                     rest = a.new_tensor(block.rest)
                     beyond = None if b is None else b[..., r:].flatten(1)
-                    yield weight, a[..., r:].flatten(1), rest, beyond
+                    yield name, a[..., r:].flatten(1), rest, beyond
 
     def _diagonal(self, name: str) -> Tensor | None:
-        """The curvature of a parameter of no layer.
-
-        Raises:
-            ValueError: if it was not estimated.
-        """
         curvature = self.metric.curvature
         if curvature is None:
             return None
