@@ -258,14 +258,10 @@ class LQF(ClassifierMixin, BaseEstimator):
         Returns:
             M × C.
         """
-        linearized = self._fitted()
+        module = self.to_module()
         pictures = self._images(images)
-        delta, parts = self.delta_.to(pictures), []
         with full_precision(pictures.device):
-            for part in pictures.split(_BATCH):
-                outputs = linearized.jvp(part, delta) + self._offset
-                parts.append(outputs if self._leaves_f0() else outputs + linearized.outputs(part))
-        outputs = torch.cat(parts)
+            outputs = torch.cat([module(part) for part in pictures.split(_BATCH)])
         return outputs.to(images.device) if isinstance(images, Tensor) else outputs.cpu()
 
     def predict(self, images: Any) -> Any:

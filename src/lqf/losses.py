@@ -19,11 +19,9 @@ class Loss(Protocol):
 
     def value(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Mean over samples, a scalar."""
-        ...
 
     def cotangent(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Derivative of each sample's own loss by its outputs, N × C (not divided by N)."""
-        ...
 
 
 class SquaredLoss:

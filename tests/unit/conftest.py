@@ -17,3 +17,13 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.fixture(params=["exact", "iterative"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both kinds of fit on the same tiny problem."""
+    if request.param == "iterative":
+        from lqf.optimum import optimum
+
+        monkeypatch.setattr(optimum, "MAX_ROWS", 0)
+    return request.param

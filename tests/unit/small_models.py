@@ -34,13 +34,3 @@ def make_model(**options):
     given = {"ridge": 0.5, "centred": False, "fold_batch_norm": True, "device": "cpu"}
     given |= {"tolerance": 1e-12, "max_passes": 400}
     return LQF(make_network(), C, **{**given, **options})
-
-
-def dense_rows(linearized, images):
-    """J, N × C × P, one image at a time."""
-    rows = []
-    for image in images:
-        outputs = linearized.outputs(image[None])
-        eye = torch.eye(outputs.shape[1]).to(outputs)
-        rows.append(torch.stack([linearized.vjp(image[None], e[None]) for e in eye]))
-    return torch.stack(rows)

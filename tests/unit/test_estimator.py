@@ -3,10 +3,11 @@ import logging
 
 import pytest
 import torch
+from dense_networks import dense
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_score
-from small_models import C, dense_rows, make_data, make_model, make_network
+from small_models import C, make_data, make_model, make_network
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -15,19 +16,11 @@ from lqf.jacobian import Linearized
 from lqf.optimum import large, optimum
 
 
-@pytest.fixture(params=["exact", "iterative"])
-def kind(request, monkeypatch):
-    """Both kinds of fit on the same tiny problem."""
-    if request.param == "iterative":
-        monkeypatch.setattr(optimum, "MAX_ROWS", 0)
-    return request.param
-
-
 def refit(images, labels, mu):
     """δ by a dense solve with the Jacobian of an independently prepared network."""
     network = make_model().fit(images, labels).network_
     linearized = Linearized(network)
-    J = dense_rows(linearized, images).flatten(0, 1)
+    J = dense(linearized, images).flatten(0, 1)
     target = 15.0 * nn.functional.one_hot(labels, C) - linearized.outputs(images)
     A = J.T @ J + mu * torch.eye(J.shape[1], dtype=J.dtype)
     return torch.linalg.solve(A, J.T @ target.reshape(-1))
@@ -178,7 +171,7 @@ def test_the_curvature_metric_is_a_prior_that_forgetting_keeps_or_estimates_agai
     test, _ = make_data(5, seed=1)
     model = make_model(ridge=0.5, metric="curvature").fit(images, labels)
     metric, linearized = model._optimum.metric, model._linearized
-    J = dense_rows(linearized, images).flatten(0, 1)
+    J = dense(linearized, images).flatten(0, 1)
     K = J @ metric.solve(J).T + 0.5 * torch.eye(len(J), dtype=J.dtype)
     target = 15.0 * nn.functional.one_hot(labels, C) - linearized.outputs(images)
     close(model.delta_, metric.solve(J.T @ torch.linalg.solve(K, target.reshape(-1))))
@@ -469,9 +462,9 @@ def test_predictive_covariance_equals_the_dense_one(kind):
     model = make_model().fit(images, labels)
     found = model.predictive_covariance(test)
     linearized = Linearized(model.network_)
-    J = dense_rows(linearized, images).flatten(0, 1)
+    J = dense(linearized, images).flatten(0, 1)
     A = J.T @ J + 0.5 * torch.eye(J.shape[1], dtype=J.dtype)
-    rows = dense_rows(linearized, test)
+    rows = dense(linearized, test)
     expected = rows @ torch.linalg.solve(A, rows.mT)
     assert found.shape == (5, C, C)
     if model.exact_:

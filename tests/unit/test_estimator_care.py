@@ -4,28 +4,13 @@ import copy
 
 import pytest
 import torch
+from small_models import C, make_data, make_network
 from torch import nn
 from torch.utils.data import Dataset
 
 from lqf.estimator import LQF
 from lqf.fitted import inputs
 from lqf.jacobian import Linearized
-from lqf.optimum import optimum
-
-C = 3
-
-
-def make_network():
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(3, 4, 3, bias=False),
-        nn.BatchNorm2d(4),
-        nn.ReLU(inplace=True),
-        nn.Dropout(0.5),
-        nn.Conv2d(4, 5, 3, stride=2),
-        nn.Flatten(),
-        nn.Linear(20, 7),
-    ).double()
 
 
 def trained_network():
@@ -33,21 +18,6 @@ def trained_network():
     network[1].running_mean.normal_()
     network[1].running_var.uniform_(0.5, 2.0)
     return network
-
-
-def make_data(n=14, dtype=torch.float64):
-    g = torch.Generator().manual_seed(0)
-    labels = torch.arange(n) % C
-    images = torch.randn(n, 3, 8, 8, generator=g, dtype=torch.float64)
-    images[torch.arange(n), labels] += 1.0
-    return images.to(dtype), labels
-
-
-@pytest.fixture(params=["exact", "iterative"])
-def kind(request, monkeypatch):
-    if request.param == "iterative":
-        monkeypatch.setattr(optimum, "MAX_ROWS", 0)
-    return request.param
 
 
 def fit(network, data=None, **options):
@@ -84,10 +54,10 @@ def test_global_random_numbers_are_not_drawn(kind):
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
 def test_an_interrupted_fit_leaves_everything_as_it_was(kind, error, monkeypatch):
     network = trained_network().train()
-    network[4].weight.requires_grad_(False)
+    network[3].weight.requires_grad_(False)
     network[1].eval()
     calls = []
-    network[4].register_forward_hook(lambda *_: calls.append(1))
+    network[3].register_forward_hook(lambda *_: calls.append(1))
     state = copy.deepcopy(network.state_dict())
     flags = [(m.training, len(m._forward_hooks)) for m in network.modules()]
     needs = [p.requires_grad for p in network.parameters()]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lqf.losses import CrossEntropy, SquaredLoss, error_rate, make_loss
+from lqf.losses import SquaredLoss, error_rate, make_loss
 
 OUTPUTS = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]], dtype=torch.float64)
 LABELS = torch.tensor([2, 1])
@@ -22,12 +22,6 @@ def test_squared_loss_is_half_the_squared_distance_to_scaled_targets() -> None:
     expected = 0.5 * (15.0 * F.one_hot(LABELS, 3) - OUTPUTS).square().sum() / 2
 
     torch.testing.assert_close(SquaredLoss(15.0, 3).value(OUTPUTS, LABELS), expected)
-
-
-def test_cross_entropy_is_torchs() -> None:
-    expected = F.cross_entropy(OUTPUTS, LABELS)
-
-    torch.testing.assert_close(CrossEntropy().value(OUTPUTS, LABELS), expected)
 
 
 def test_error_rate_is_in_percent() -> None:

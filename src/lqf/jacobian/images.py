@@ -18,26 +18,20 @@ class Images(Protocol):
     @property
     def shape(self) -> Sequence[int]:
         """N, 3, H, W."""
-        ...
 
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the tensors that are given out."""
-        ...
 
     @property
     def device(self) -> torch.device:
         """Where they are."""
-        ...
 
     def __len__(self) -> int:
         """N."""
-        ...
 
     def __getitem__(self, index: Any) -> Tensor:
         """The images in ``index`` (a tensor of positions, a slice, or one position)."""
-        ...
 
     def split(self, size: int) -> Iterable[Tensor]:
         """All images in order, ``size`` at a time."""
-        ...

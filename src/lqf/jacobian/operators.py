@@ -37,30 +37,24 @@ class Jacobian(Protocol):
     @property
     def samples(self) -> int:
         """N."""
-        ...
 
     @property
     def outputs(self) -> int:
         """C."""
-        ...
 
     @property
     def size(self) -> int:
         """P."""
-        ...
 
     @property
     def base(self) -> Tensor:
         """f0, N × C."""
-        ...
 
     def forward(self, delta: Tensor, index: Tensor | None = None) -> Tensor:
         """``J_i δ`` of the samples in ``index`` (all if None), b × C."""
-        ...
 
     def pull(self, cotangent: Tensor, index: Tensor | None = None) -> Tensor:
         """``Σ_i J_iᵀ c_i`` over the samples in ``index`` (all if None), P."""
-        ...
 
     def pass_(
         self, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
@@ -70,7 +64,6 @@ class Jacobian(Protocol):
         The samples may come in parts: ``cotangent(change, rows)`` is given ``J_i δ`` of one part
         and its place among the b samples, and returns c in the shape of ``change``.
         """
-        ...
 
 
 class _Products:

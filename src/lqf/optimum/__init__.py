@@ -4,21 +4,12 @@ One engine for the estimator and for the workflow: a kernel formed and decompose
 small, conjugate gradients on the same kernel where it is large.
 """
 
-from lqf.optimum.base import Optimum
-from lqf.optimum.choice import Choice
-from lqf.optimum.large import LargeOptimum
-from lqf.optimum.optimum import fit, is_small
-from lqf.optimum.problem import Certificate, LeftOut, Problem
-from lqf.optimum.small import SmallOptimum
-
-__all__ = [
-    "Certificate",
-    "Choice",
-    "LargeOptimum",
-    "LeftOut",
-    "Optimum",
-    "Problem",
-    "SmallOptimum",
-    "fit",
-    "is_small",
-]
+from lqf.optimum.base import Optimum as Optimum
+from lqf.optimum.choice import Choice as Choice
+from lqf.optimum.large import LargeOptimum as LargeOptimum
+from lqf.optimum.optimum import fit as fit
+from lqf.optimum.optimum import is_small as is_small
+from lqf.optimum.problem import Certificate as Certificate
+from lqf.optimum.problem import LeftOut as LeftOut
+from lqf.optimum.problem import Problem as Problem
+from lqf.optimum.small import SmallOptimum as SmallOptimum

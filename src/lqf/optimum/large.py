@@ -65,7 +65,7 @@ class LargeOptimum(Optimum):
 
         A solve from zero makes its preconditioner where that pays, one from ``start`` is given it.
         """
-        count = int(_PRECONDITION_WORK // _work(problem))
+        count = int(_PRECONDITION_WORK // problem.work(len(problem.target)))
         if start is None and count:
             makers = _makers(problem, samples, metric, min(count, _PRECONDITION))
             shared = mean(makers, lambda maker: maker.gram(problem.images))
@@ -90,7 +90,9 @@ class LargeOptimum(Optimum):
     @cached_property
     def makers(self) -> list[KernelMaker]:
         """Makers of the kernels of some combinations of the outputs."""
-        count = int(min(_COMBINATIONS, max(1, SHARED_WORK // _work(self.problem))))
+        count = int(
+            min(_COMBINATIONS, max(1, SHARED_WORK // self.problem.work(len(self.problem.target))))
+        )
         return _makers(self.problem, self.samples, self.metric, count)
 
     @cached_property
@@ -150,11 +152,6 @@ class LargeOptimum(Optimum):
     def _again(self, problem: Problem, start: Tensor, shared: Tensor | None) -> LargeOptimum:
         known = self.samples, self.metric, self.mu, None, Effort(fit=self.certificate)
         return self.solved(problem, *known, shared, start)
-
-
-def _work(problem: Problem) -> float:
-    """Multiplications in the kernel of one combination of the outputs."""
-    return len(problem.target) ** 2 * problem.linearized.layout.size / 2
 
 
 def _makers(

@@ -33,11 +33,7 @@ EPSILON = 0.1
 def is_small(problem: Problem, shared: bool = False) -> bool:
     """Whether the kernel of a problem is formed; one that all outputs share has a row a sample."""
     rows = len(problem.target) if shared else problem.target.numel()
-    return rows <= MAX_ROWS and _work(problem, rows) <= MAX_WORK
-
-
-def _work(problem: Problem, rows: int) -> float:
-    return rows**2 * problem.linearized.layout.size / 2
+    return rows <= MAX_ROWS and problem.work(rows) <= MAX_WORK
 
 
 def fit(
@@ -61,11 +57,11 @@ def fit(
     """
     effort = Effort()
     samples = SampleGradients(problem.linearized, problem.images)
-    if problem.metric == "curvature" and curvature is None:
-        curvature = estimate(samples, problem.images, seed=problem.seed, batch=problem.batch)
-        effort.passes += curvature.passes
     if problem.metric == "euclidean":
         curvature = None
+    elif curvature is None:
+        curvature = estimate(samples, problem.images, seed=problem.seed, batch=problem.batch)
+        effort.passes += curvature.passes
     if curvature is not None and not curvature.mean > 0:
         raise ValueError(
             "the curvature is zero, so nothing can be fitted: no output depends on a trained parameter; check "
@@ -74,10 +70,9 @@ def fit(
     epsilons: tuple[float, ...] = (math.inf,)
     if constants is not None:
         epsilons = (constants[0],)
-    elif curvature is not None and problem.mu is not None:
-        epsilons = (EPSILON * curvature.mean,)
     elif curvature is not None:
-        epsilons = tuple(factor * curvature.mean for factor in EPSILONS)
+        factors = EPSILONS if problem.mu is None else (EPSILON,)
+        epsilons = tuple(factor * curvature.mean for factor in factors)
     shared = problem.head_alone and curvature is None and _shares(problem, samples)
     small = is_small(problem, shared)
     gram: Tensor | None = None

@@ -58,11 +58,14 @@ class Problem:
         """Whether nothing but the head is trained."""
         return set(self.linearized.layout.names) <= self.head
 
+    def work(self, rows: int) -> float:
+        """Multiplications in a kernel of that many rows."""
+        return rows**2 * self.linearized.layout.size / 2
+
     @property
     def jacobian(self) -> NetworkJacobian:
         """J of the training samples, by passes through the network."""
-        none = self.target.new_zeros(self.target.shape)
-        return NetworkJacobian(self.linearized, self.images, self.batch, base=none)
+        return self.jacobian_of(self.images)
 
     def jacobian_of(self, images: Images) -> NetworkJacobian:
         """J of other images, by passes; f0 is not computed."""
@@ -82,10 +85,9 @@ class Problem:
 
     def joined(self, images: Tensor, target: Tensor, noise: Tensor | None) -> Problem:
         """The problem with further samples, which come last; each is a group of its own."""
-        ones = torch.ones_like(self.target[:, 0])
         whole: Tensor | None = None
         if self.noise is not None or noise is not None:
-            old = ones if self.noise is None else self.noise
+            old = torch.ones_like(self.target[:, 0]) if self.noise is None else self.noise
             whole = torch.cat([old, torch.ones_like(target[:, 0]) if noise is None else noise])
         groups = self.groups
         if groups is not None:

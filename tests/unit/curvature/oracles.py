@@ -1,6 +1,7 @@
 """Networks that use their parameters in many ways, and their Jacobians one image at a time."""
 
 import torch
+from dense_networks import seeded
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, prune
@@ -13,16 +14,6 @@ N, C = 5, 3
 def images(count: int = N, seed: int = 0, size: int = 6) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(count, 3, size, size, generator=generator, dtype=torch.float64)
-
-
-def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
-    generator = torch.Generator().manual_seed(seed)
-    network.double().eval()
-    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        if tensor.is_floating_point() and "mask" not in name:
-            drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-            tensor.data.copy_(1 + 0.3 * drawn.abs() if "var" in name else 0.4 * drawn)
-    return network
 
 
 def rows(linearized: Linearized, pictures: Tensor) -> Tensor:

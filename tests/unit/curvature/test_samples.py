@@ -1,6 +1,7 @@
 import pytest
 import torch
-from oracles import NETWORKS, images, linearized, plain, rows, seeded
+from dense_networks import seeded
+from oracles import NETWORKS, images, linearized, plain, rows
 from torch import nn
 
 from lqf.curvature import SampleGradients, jacobian

@@ -14,7 +14,7 @@ def seeded(network: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     network.double().eval()
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        if tensor.is_floating_point():
+        if tensor.is_floating_point() and "mask" not in name:
             drawn = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
             tensor.data.copy_(1 + 0.3 * drawn.abs() if "var" in name else 0.4 * drawn)
     return network

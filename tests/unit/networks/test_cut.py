@@ -7,8 +7,7 @@ from torchvision import models
 from torchvision.ops import StochasticDepth
 
 from lqf import backbones
-from lqf.jacobian import Linearized
-from lqf.networks import build, build_features, cut, fold_batch_norm, recalibrate_batch_norm
+from lqf.networks import build, build_features, cut, recalibrate_batch_norm
 
 # The smallest of each way in which a classifier ends.
 NAMES = [
@@ -61,17 +60,6 @@ def test_features_and_head_are_the_whole_network(name: str) -> None:
     assert seen.shape == (2, found.width)
     if name != "squeezenet1_1":  # which has a ReLU after its head
         torch.testing.assert_close(seen @ weights.T + bias, expected, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_1", "efficientnet_b0"])
-def test_linearised_network_is_the_network_at_w0(name: str) -> None:
-    torch.manual_seed(0)
-    network = fold_batch_norm(build(name, 3, activation="leaky_relu").eval())
-    linearized = Linearized(network)
-
-    torch.testing.assert_close(linearized.outputs(images()), network(images()))
-    delta = torch.zeros(linearized.layout.size)
-    assert not linearized.jvp(images(), delta).any()
 
 
 def test_nothing_random_is_left() -> None:

@@ -2,7 +2,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lqf.jacobian import Linearized
 from lqf.networks import (
     build,
     fold_batch_norm,
@@ -64,13 +63,6 @@ def test_folding_leaves_a_convolution_that_is_called_twice() -> None:
 
     assert has_batch_norm(folded)
     torch.testing.assert_close(folded(images()), network(images()))
-
-
-def test_linearised_folded_network_is_linearised_at_the_same_point() -> None:
-    network = pretrained(activation="leaky_relu")
-    folded = Linearized(fold_batch_norm(network))
-
-    torch.testing.assert_close(folded.outputs(images()), network(images()))
 
 
 def test_frozen_batch_norm_ignores_training_mode() -> None:
