@@ -136,16 +136,19 @@ class Batch:
             rows |= call.split(g @ call.patches().mT)
         return rows
 
+    def probe(self, seed: int) -> Tensor:
+        """A random c, b × C."""
+        generator = torch.Generator().manual_seed(seed)
+        shape = self.outputs.shape
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(self.outputs)
+
     def check(self) -> None:
         """Compare the sum of the gradients over samples, randomly weighted, with autograd's.
 
         Raises:
             _Disagree: if a parameter's is another one.
         """
-        generator = torch.Generator().manual_seed(0)
-        shape = self.outputs.shape
-        probe = torch.randn(shape, generator=generator, dtype=torch.float64).to(self.outputs)
-        names = sorted(self.names)
+        names, probe = sorted(self.names), self.probe(0)
         if not names:
             return
         truth = torch.autograd.grad(
@@ -226,9 +229,7 @@ class SampleGradients:
         """
         self.covered = set()
         batch = Batch(self, images)
-        generator = torch.Generator().manual_seed(1)
-        shape = batch.outputs.shape
-        probe = torch.randn(shape, generator=generator, dtype=torch.float64).to(batch.outputs)
+        probe = batch.probe(1)
         rows = batch.formed(batch.gradients(probe))
         wrong: set[str] = set()
         for i, image in enumerate(images):
@@ -269,13 +270,7 @@ class SampleGradients:
         return names | {name for name in every if name.rpartition(".")[0] in homes}
 
     def batches(self, images: Images, size: int, *, check: bool) -> Iterator[Batch]:
-        """Run the images through the network, some at a time.
-
-        Args:
-            images: N × ….
-            size: images at once.
-            check: compare each batch with autograd; once for any images is enough.
-        """
+        """Run N × … images through the network, some at a time, compared with autograd if ``check``."""
         for part in images.split(size):
             batch = Batch(self, part)
             if check:

@@ -17,8 +17,8 @@ from lqf.fitted.labels import taken
 from lqf.fitted.options import check_options, choose_device
 from lqf.fitted.prepare import restored
 from lqf.fitted.targets import Targets
-from lqf.fitted.watch import first_line
 from lqf.jacobian import Linearized
+from lqf.networks.weights import first_line
 from lqf.optimum import Certificate, Choice, LargeOptimum, Optimum, Problem, SmallOptimum
 from lqf.ridge import DenseRidge
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.fx.proxy import TraceError
 
-from lqf.fitted.watch import first_line, refuse_code, trial_run
+from lqf.fitted.watch import refuse_code, trial_run
 from lqf.networks import (
     AveragePooling,
     Classifier,
@@ -25,6 +25,7 @@ from lqf.networks import (
     new_head,
     swap_activation,
 )
+from lqf.networks.weights import first_line
 
 log = logging.getLogger(__name__)
 

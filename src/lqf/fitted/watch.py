@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from lqf.jacobian import Linearized
+from lqf.networks.weights import first_line
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,6 @@ class _Watch(TorchFunctionMode):
         for argument in (*args, *(kwargs or {}).values()):
             self.foreign = self._theirs.get(id(argument), self.foreign)
         return result
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its type."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def refuse_code(network: nn.Module) -> None:

@@ -151,7 +151,7 @@ class KernelMaker:
         return total
 
     def _gram(self, images: Images) -> Tensor:
-        total = self._zeros(images)
+        total = self._zeros(images, images)
         for group in self._groups(images[:1], len(images)):
             for name, rows, values, _ in self._pieces(self._rows(images, group), None):
                 _add_symmetric(total, rows * self._root(name, values, rows))
@@ -159,10 +159,7 @@ class KernelMaker:
         return total
 
     def _cross(self, images: Images, others: Images) -> Tensor:
-        width = self._width(images)
-        total = torch.zeros(
-            len(images) * width, len(others) * width, dtype=torch.float64, device=images[:1].device
-        )
+        total = self._zeros(images, others)
         groups = self._groups(images[:1], len(images) + len(others))
         for group in groups:
             right = self._remembered(others, group, whole=len(groups) == 1)
@@ -184,15 +181,16 @@ class KernelMaker:
                 for power in powers.unique().tolist():
                     value = mean * 2**power
                     if value not in into:
-                        into[value] = self._zeros(images)
+                        into[value] = self._zeros(images, images)
                     _add_symmetric(into[value], rows[:, powers == power])
         for total in (*found.body.values(), *found.head.values()):
             _mirror(total)
         return found
 
-    def _zeros(self, images: Images) -> Tensor:
-        n = len(images) * self._width(images)
-        return torch.zeros(n, n, dtype=torch.float64, device=images[:1].device)
+    def _zeros(self, images: Images, others: Images) -> Tensor:
+        width, device = self._width(images), images[:1].device
+        shape = len(images) * width, len(others) * width
+        return torch.zeros(shape, dtype=torch.float64, device=device)
 
     def _width(self, images: Images) -> int:
         if self._combinations is not None:
