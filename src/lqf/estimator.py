@@ -21,7 +21,7 @@ from sklearn.metrics import r2_score
 from torch import Tensor, nn
 
 from lqf.fitted.calibration import choose_temperature
-from lqf.fitted.inputs import check_independence, images_only, read_images, read_samples
+from lqf.fitted.inputs import check_independence, images_only, read_samples
 from lqf.fitted.labels import checked_weights, joined, positions, same_pictures, taken
 from lqf.fitted.model_file import read_model, write_model
 from lqf.fitted.module import FittedModule
@@ -568,7 +568,7 @@ class LQF(ClassifierMixin, BaseEstimator):
         return self._optimum
 
     def _images(self, images: Any) -> Tensor:
-        return self._here(read_images(images_only(images)))
+        return self._here(images_only(images))
 
     def _here(self, images: Tensor) -> Tensor:
         """Images that the network can take, in its precision and where it is."""

@@ -37,37 +37,29 @@ def read_samples(data: Any, labels: Any = None) -> tuple[Tensor, Any]:
     Raises:
         ValueError: if they are not images, or there are no labels.
     """
-    if labels is not None:
-        return read_images(data), labels
+    images, found = _parts(data) if labels is None else (data, labels)
+    if found is None:
+        raise ValueError(
+            f"the data is a {type(data).__name__} without labels; give images and labels, a pair of them, a torch "
+            "Dataset with a length, or a DataLoader."
+        )
+    return read_images(images), found
+
+
+def images_only(data: Any) -> Tensor:
+    """The images of a data set whose labels do not matter; as `read_samples` takes them, or images alone."""
+    return read_images(_parts(data)[0])
+
+
+def _parts(data: Any) -> tuple[Any, Any]:
+    """Images, not yet checked, and labels; None where there are none."""
     if isinstance(data, tuple | list) and len(data) == 2:
-        return read_images(data[0]), data[1]
+        return data[0], data[1]
     if isinstance(data, DataLoader):
         return _batches(data)
     if isinstance(data, Dataset) and isinstance(data, Sized):
-        images, found = _stacked(data)
-        return read_images(images), found
-    raise ValueError(
-        f"the data is a {type(data).__name__} without labels; give images and labels, a pair of them, a torch "
-        "Dataset with a length, or a DataLoader."
-    )
-
-
-def images_only(data: Any) -> Any:
-    """The images of a data set whose labels do not matter.
-
-    Args:
-        data: images, a pair (images, labels), or a Dataset of (image, label).
-
-    Returns:
-        The images, not yet checked.
-    """
-    if isinstance(data, tuple | list) and len(data) == 2:
-        return data[0]
-    if isinstance(data, DataLoader):
-        return _batches(data)[0]
-    if isinstance(data, Dataset) and isinstance(data, Sized):
-        return _stacked(data)[0]
-    return data
+        return _stacked(data)
+    return data, None
 
 
 def read_images(images: Any) -> Tensor:
@@ -160,7 +152,7 @@ def _batches(loader: DataLoader[Any]) -> tuple[Tensor, Any]:
             raise ValueError(
                 f"a batch of the DataLoader is a {type(batch).__name__}; pairs (images, labels) are needed."
             )
-        images.append(read_images(batch[0]).cpu())
+        images.append(_tensor(batch[0]).cpu())
         labels.append(np.asarray(batch[1]))
     if not images:
         raise ValueError("the DataLoader is empty; at least one image is needed.")

@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
 
-#: Rows of a block of the Gram matrix.
-GRAM_BLOCK = 256
-
 # cotangent(J_i δ of some samples, their positions among the b of the product) -> c.
 Cotangent = Callable[[Tensor, slice], Tensor]
 
@@ -117,14 +114,8 @@ class DenseJacobian(_Products):
         return total
 
     def gram(self) -> Tensor:
-        """``K = J Jᵀ``, NC × NC, rows in sample-major order; each block is computed once."""
-        rows = self._rows()
-        result = rows.new_empty(len(rows), len(rows))
-        for start in range(0, len(rows), GRAM_BLOCK):
-            stop = start + GRAM_BLOCK
-            block = rows[start:stop] @ rows[start:].T
-            result[start:stop, start:], result[start:, start:stop] = block, block.T
-        return result
+        """``K = J Jᵀ``, NC × NC, rows in sample-major order."""
+        return self._rows() @ self._rows().T
 
 
 class RowSpace:

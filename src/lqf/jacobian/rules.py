@@ -123,41 +123,19 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Any:
-    statistics = isinstance(running_mean, Tensor) and isinstance(running_var, Tensor)
-    if (
-        training
-        or not statistics
-        or isinstance(running_mean, Pair)
-        or isinstance(running_var, Pair)
-    ):
+    before = input.deferred if isinstance(input, Pair) else None
+    if training or not isinstance(before, _Convolution) or type(running_var) is not Tensor:
+        return NotImplemented
+    conv, x, kernel, offset, rest, named = before.call
+    # Scaling the weights costs by their number, normalising the result by its size.
+    if kernel.numel() > input.numel():
         return NotImplemented
     scale = (running_var + eps).rsqrt()
-    before = input.deferred if isinstance(input, Pair) else None
-    if isinstance(before, _Convolution):
-        conv, x, kernel, offset, rest, named = before.call
-        # Scaling the weights costs by their number, normalising the result by its size.
-        if kernel.numel() <= input.numel():
-            factor = scale if weight is None else weight * scale
-            shift = -running_mean if offset is None else offset - running_mean
-            shift = shift * factor if bias is None else bias + shift * factor
-            kernel = kernel * factor.reshape(-1, *[1] * (kernel.dim() - 1))
-            return conv(x, kernel, shift, *rest, **named)
-    x, gamma, beta = primal_of(input), primal_of(weight), primal_of(bias)
-    primal = tape.primal(
-        F.batch_norm, x, running_mean, running_var, gamma, beta, False, momentum, eps
-    )
-    dx, dgamma, dbeta = tangent_of(input), tangent_of(weight), tangent_of(bias)
-    with torch.no_grad():
-        shape = (1, -1, *[1] * (x.dim() - 2))
-        tangent: Tensor | None = None
-        if dgamma is not None:
-            tangent = F.batch_norm(x, running_mean, running_var, dgamma, dbeta, False, 0.0, eps)
-        elif dbeta is not None:
-            tangent = dbeta.reshape(shape).expand_as(x).clone()
-        if dx is not None:
-            factor = (scale if gamma is None else gamma * scale).reshape(shape)
-            tangent = dx * factor if tangent is None else tangent.addcmul_(dx, factor)
-    return Pair(primal, tangent)  # type: ignore[arg-type]
+    factor = scale if weight is None else weight * scale
+    shift = -running_mean if offset is None else offset - running_mean
+    shift = shift * factor if bias is None else bias + shift * factor
+    kernel = kernel * factor.reshape(-1, *[1] * (kernel.dim() - 1))
+    return conv(x, kernel, shift, *rest, **named)
 
 
 @rule("add", "__add__", "__radd__", "sub", "__sub__", "subtract")
