@@ -209,6 +209,11 @@ class LargeOptimum:
         shared = None if self.shared is None else self.shared[kept][:, kept]
         return self._again(self.problem.select(kept), self.coefficients[kept], shared)
 
+    def relabel(self, target: Tensor) -> LargeOptimum:
+        """The optimum for other targets R, N × C, at the same μ and M, from where this one is."""
+        problem = replace(self.problem, target=target)
+        return self._again(problem, self.coefficients, self.shared)
+
     def extend(self, images: Tensor, target: Tensor, noise: Tensor | None) -> LargeOptimum:
         """The optimum with further samples at the same μ and M, from where this one is."""
         problem = self.problem.joined(images, target, noise)
