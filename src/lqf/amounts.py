@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lqf.config_sections import OwnKeys
 from lqf.data import catalogue, own
 from lqf.data.listing import Listing
 from lqf.data.published import Published
@@ -59,7 +60,7 @@ def own_problems(
         yield f"config key 'own.{name}' has the name of a data set that exists: choose another one."
         return
     try:
-        listing, root = own.list_own(name, own.OwnData.read(config["own"][name]))
+        listing, root = own.list_own(name, OwnKeys(**config["own"][name]))
     except ValueError as problem:
         yield f"config key 'own.{name}' cannot be used: {problem}"
         return

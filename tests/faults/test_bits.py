@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 
 from lqf import checkpoint, cli, provenance, run
+from lqf.config_sections import OwnKeys
 from lqf.data import prepared
 from lqf.data.archives import MANIFEST, read_manifest
-from lqf.data.own import OwnData
 from lqf.data.packed import PackedDataset
-from lqf.data.prepare_own import prepare_own
+from lqf.data.prepare import prepare_own
 from lqf.data.verify import digest_of
 from lqf.fitted import stored
 from lqf.networks.weights import read_state, write_state
@@ -78,7 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         one = place / "images" / "train" / f"class{number % 2}" / f"{number}.png"
         one.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(one)
-    own = OwnData(folder=place / "images", test=0.3, validation=0.3)
+    own = OwnKeys(folder=str(place / "images"), test=0.3, validation=0.3)
     prepare_own("mine", own, place / "mine", 16, workers=1)
     return place / "mine"
 

@@ -13,6 +13,7 @@ from lqf import devices
 from lqf import orphans
 from lqf import provenance
 from lqf.config_keys import IMPLIED
+from lqf.config_sections import OwnKeys
 from lqf.data import own, prepared, published_reader
 from lqf.report import artefacts
 
@@ -110,7 +111,7 @@ def prepare_settings(dataset):
     wanted = {"image_size": CONFIG.get("stored_size") or CONFIG["image_size"]}
     if dataset in CONFIG["own"]:
         wanted["own"] = CONFIG["own"][dataset]
-        listed = own.list_own(dataset, own.OwnData.read(wanted["own"]))
+        listed = own.list_own(dataset, OwnKeys(**wanted["own"]))
         wanted["files"] = own.fingerprint(*listed)
     return settings.dumps(wanted)
 

@@ -62,11 +62,11 @@ def _prepare(options: argparse.Namespace) -> None:
     from lqf.data import catalogue, prepare
 
     if (own := settings.get("own")) is not None:
-        from lqf.data.own import OwnData
-        from lqf.data.prepare_own import prepare_own
+        from lqf import documents
+        from lqf.config_sections import OwnKeys
 
-        data = OwnData.read(own)
-        prepare_own(options.name, data, options.output, size, options.workers)
+        data = documents.validated(OwnKeys, own, "own data key")
+        prepare.prepare_own(options.name, data, options.output, size, options.workers)
     elif options.name in catalogue.DEMO:
         prepare.prepare(options.name, options.output, size)
     else:

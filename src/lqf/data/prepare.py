@@ -29,6 +29,7 @@ from lqf.data.pack import pack
 
 if TYPE_CHECKING:
     # With pydantic, which the demo does without.
+    from lqf.config_sections import OwnKeys
     from lqf.data.published import Published
 
 _LOG = logging.getLogger(__name__)
@@ -104,6 +105,30 @@ def prepare_published(
         write_listing(listing, root, partial, image_size, about, cut_bottom=cut, workers=workers)
 
 
+def prepare_own(
+    name: str,
+    own: OwnKeys,
+    folder: Path,
+    image_size: int = 256,
+    workers: int | None = None,
+) -> None:
+    """Make the packed form of a user's images; the folder gets all of it or nothing."""
+    from lqf.data.own import list_own
+
+    about = {
+        "name": name,
+        "title": own.title or name,
+        "group": "coarse",
+        "distance": "real",
+        "description": f"Own images from {own.folder or own.index}.",
+        "seed": own.seed,
+        "paper": None,
+    }
+    with replacing(folder, image_size) as partial:
+        listing, root = list_own(name, own)
+        write_listing(listing, root, partial, image_size, about, workers=workers)
+
+
 def write_listing(
     listing: Listing,
     root: Path,
@@ -113,7 +138,6 @@ def write_listing(
     *,
     cut_bottom: int = 0,
     workers: int | None = None,
-    progress: bool = True,
 ) -> None:
     """Decode image files and write the four files of a data set.
 
@@ -125,7 +149,6 @@ def write_listing(
         about: What else dataset.json says; has at least name and title.
         cut_bottom: Rows to cut off the bottom of every stored image.
         workers: Processes; None takes every core.
-        progress: Whether a bar shows how far it is.
     """
     name, entries = about["name"], ordered(listing.entries)
     paths = [entry.path for entry in entries]
@@ -136,7 +159,7 @@ def write_listing(
         size,
         cut_bottom=cut_bottom,
         workers=workers,
-        name=name if progress else None,
+        name=name,
     )
     twice = [
         [paths[first], paths[row]]

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from pydantic.dataclasses import dataclass
 
 from lqf.data.catalogue import DEMO, Split
+from lqf.documents import NAME
 
 
 class CatalogueError(ValueError):
@@ -42,7 +43,7 @@ def _both_ends(value: Any) -> Any:
 
 
 Count = Annotated[int, Field(gt=0, strict=True)]
-Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$"), AfterValidator(_not_of_the_demo)]
+Name = Annotated[str, Field(pattern=NAME), AfterValidator(_not_of_the_demo)]
 FileName = Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$")]
 Address = Annotated[str, Field(pattern="^https?://")]
 Group = Annotated[str, AfterValidator(_group)]

@@ -7,14 +7,11 @@ import re
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from pydantic import TypeAdapter, ValidationError
-
 from lqf import backbones, documents
-from lqf.data.published import Catalogue, CatalogueError, File, Published, SplitRule, Weights
+from lqf.data.published import Catalogue, CatalogueError, File, Weights
 
 # Torchvision ends the name of a file with the beginning of its sha256.
 _PREFIX = re.compile(r".*-([0-9a-f]{8,64})\.pth")
-_KINDS = (Catalogue, Published, Weights, SplitRule, File)
 
 
 def default_path() -> Path:
@@ -41,7 +38,7 @@ def read(path: Path | str | None = None) -> Catalogue:
     """
     path = Path(path or default_path())
     try:
-        return TypeAdapter(Catalogue).validate_python(documents.read(path))
+        return documents.validated(Catalogue, documents.read(path), "catalogue key")
     except FileNotFoundError:
         raise CatalogueError(
             f"there is no catalogue {path}: run in the folder that holds config/datasets.yaml, or "
@@ -49,8 +46,8 @@ def read(path: Path | str | None = None) -> Catalogue:
         ) from None
     except documents.BadDocument as error:
         raise CatalogueError(f"the catalogue cannot be read: {error}") from None
-    except ValidationError as error:
-        raise CatalogueError(documents.problems(error, "catalogue key", *_KINDS)) from None
+    except documents.WrongKeys as wrong:
+        raise CatalogueError(str(wrong)) from None
 
 
 def find_weights(catalogue: Catalogue, name: str) -> Weights:

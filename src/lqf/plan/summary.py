@@ -11,7 +11,8 @@ from typing import Any
 
 from lqf import backbones
 from lqf import config as settings
-from lqf.data.own import OwnData, list_own
+from lqf.config_sections import OwnKeys
+from lqf.data.own import list_own
 from lqf.data.published import Catalogue
 from lqf.data.status import gigabytes
 from lqf.pages import render
@@ -89,7 +90,7 @@ def make(
     data = Path(config["data_folder"] or "data") / config["scale"]
     archives = config["archives_folder"] or "archives"
     own = config.get("own") or {}
-    listings = {name: list_own(name, OwnData.read(own[name]))[0] for name in names if name in own}
+    listings = {name: list_own(name, OwnKeys(**own[name]))[0] for name in names if name in own}
     found = {name: images_of(name, data / name, catalogue, listings.get(name)) for name in names}
     images = {name: one for name, one in found.items() if one is not None}
     published = [catalogue.datasets[name] for name in names if name in catalogue.datasets]

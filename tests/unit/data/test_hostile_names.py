@@ -7,9 +7,10 @@ import json
 import pytest
 from PIL import Image
 
-from lqf.data.own import OwnData, list_own
+from lqf.config_sections import OwnKeys
+from lqf.data.own import list_own
 from lqf.data.packed import PackedDataset
-from lqf.data.prepare_own import prepare_own
+from lqf.data.prepare import prepare_own
 
 PIECES = (
     *(
@@ -96,7 +97,7 @@ def photographs(tmp_path_factory):
 
 def test_they_survive_preparing(photographs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    prepare_own("mine", OwnData(folder=photographs), tmp_path / "data", 16, workers=1)
+    prepare_own("mine", OwnKeys(folder=str(photographs)), tmp_path / "data", 16, workers=1)
 
     data = PackedDataset.load(tmp_path / "data")
 
@@ -109,7 +110,7 @@ def test_they_survive_preparing(photographs, tmp_path, monkeypatch):
 
 
 def test_they_survive_an_index(photographs, tmp_path):
-    listing, _ = list_own("mine", OwnData(folder=photographs))
+    listing, _ = list_own("mine", OwnKeys(folder=str(photographs)))
     index = tmp_path / "index.csv"
     with index.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -117,7 +118,7 @@ def test_they_survive_an_index(photographs, tmp_path):
         for entry in listing.entries:
             writer.writerow((entry.path, listing.classes[entry.label], entry.split))
 
-    again, _ = list_own("mine", OwnData(index=index, root=photographs))
+    again, _ = list_own("mine", OwnKeys(index=str(index), root=str(photographs)))
 
     assert again.classes == listing.classes
     assert set(again.entries) == set(listing.entries)
