@@ -19,9 +19,9 @@ from lqf import checkpoint, cli, provenance, run
 from lqf.config_sections import OwnKeys
 from lqf.data import prepared
 from lqf.data.archives import MANIFEST, read_manifest
+from lqf.data.folder import digest_of
 from lqf.data.packed import PackedDataset
 from lqf.data.prepare import prepare_own
-from lqf.data.verify import digest_of
 from lqf.fitted import stored
 from lqf.networks.weights import read_state, write_state
 from lqf.report import artefacts, seals

@@ -79,8 +79,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _download(options: argparse.Namespace) -> None:
     _stop_cleanly()
-    from lqf.data import pins
-    from lqf.data.archives import local_folders, obtain
+    from lqf.data.archives import local_folders, lock_file, obtain
     from lqf.data.published_reader import default_path, find_weights, read
 
     path = options.catalogue or default_path()
@@ -91,15 +90,15 @@ def _download(options: argparse.Namespace) -> None:
         else catalogue.get(options.name),
         options.output,
         local=local_folders(options.local),
-        lock=pins.lock_file(path),
+        lock=lock_file(path),
         attempts=options.attempts,
         offline=options.offline,
     )
 
 
 def _datasets(options: argparse.Namespace) -> None:
-    from lqf.data import pins, status
-    from lqf.data.archives import local_folders
+    from lqf.data import status
+    from lqf.data.archives import local_folders, lock_file
     from lqf.data.published_reader import default_path, read
 
     path = options.catalogue or default_path()
@@ -117,7 +116,7 @@ def _datasets(options: argparse.Namespace) -> None:
     if options.name is None:
         raise ValueError(f"name the data set to check, one of {', '.join(catalogue.datasets)}.")
     dataset = catalogue.get(options.name)
-    lines, missing = status.check(dataset, options.archives, local, pins.lock_file(path))
+    lines, missing = status.check(dataset, options.archives, local, lock_file(path))
     print(json.dumps({"files": lines, "missing": missing}) if options.json else "\n".join(lines))
     if missing:
         raise ValueError(

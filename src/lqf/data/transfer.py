@@ -16,8 +16,8 @@ import requests
 import urllib3
 from tqdm import tqdm
 
+from lqf.data.archives import WrongFile, verify
 from lqf.data.published import File
-from lqf.data.verify import WrongFile, verify
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 20
