@@ -17,9 +17,8 @@ from PIL import Image
 
 from lqf import checkpoint, cli, provenance, run
 from lqf.config_sections import OwnKeys
-from lqf.data import prepared
 from lqf.data.archives import MANIFEST, read_manifest
-from lqf.data.folder import digest_of
+from lqf.data.folder import digest_of, problems
 from lqf.data.packed import PackedDataset
 from lqf.data.prepare import prepare_own
 from lqf.fitted import stored
@@ -104,9 +103,9 @@ def test_a_flipped_bit_in_a_prepared_data_set_is_named_before_a_workflow_starts(
 ) -> None:
     copy = shutil.copytree(folder, tmp_path / "mine")
     unseen = 0
-    assert not list(prepared.problems(copy))
+    assert not list(problems(copy))
     for _ in flips(copy / name, 100):
-        said = list(prepared.problems(copy))
+        said = list(problems(copy))
         unseen += not said
         assert all("delete the folder" in one for one in said)
 

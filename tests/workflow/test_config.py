@@ -12,12 +12,12 @@ import pytest
 import yaml
 
 from lqf import config, config_keys
-from lqf.data import published_reader
+from lqf.data import published
 from lqf.report import artefacts
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = config_keys.schema()
-PUBLISHED = published_reader.read(ROOT / "config/datasets.yaml").datasets
+PUBLISHED = published.read(ROOT / "config/datasets.yaml").datasets
 PAPER = ROOT / "config/config.yaml"
 DEMO = ROOT / "config/demo.yaml"
 MINI = ROOT / "tests/workflow/mini.yaml"

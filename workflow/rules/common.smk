@@ -14,7 +14,7 @@ from lqf import orphans
 from lqf import provenance
 from lqf.config_keys import IMPLIED
 from lqf.config_sections import OwnKeys
-from lqf.data import own, prepared, published_reader
+from lqf.data import folder, own, published
 from lqf.report import artefacts
 
 
@@ -33,7 +33,7 @@ NOTEBOOKS = {
     for name in ("twenty_lines", "prior", "one_sample", "forgetting", "errata")
 }
 PAGE_HEAD = shipped("../report/page_head.html")
-PUBLISHED = published_reader.read(CATALOGUE).datasets
+PUBLISHED = published.read(CATALOGUE).datasets
 
 try:
     # Snakemake has read them already, but keeps the last of two equal keys and says nothing.
@@ -82,7 +82,7 @@ SCALE = CONFIG["scale"]
 EXPERIMENTS = CONFIG["experiments"]
 DATA = f"{CONFIG['data_folder'] or 'data'}/{SCALE}"
 if problems := [
-    one for name in CONFIG["datasets"] for one in prepared.problems(Path(DATA) / name)
+    one for name in CONFIG["datasets"] for one in folder.problems(Path(DATA) / name)
 ]:
     raise WorkflowError("\n".join(problems))
 # Experiments with a job for each data set, method and seed, beside the sweeps that share theirs.

@@ -70,7 +70,7 @@ def _prepare(options: argparse.Namespace) -> None:
     elif options.name in catalogue.DEMO:
         prepare.prepare(options.name, options.output, size)
     else:
-        from lqf.data.published_reader import read
+        from lqf.data.published import read
 
         dataset = read(options.catalogue).get(options.name)
         archives = options.archives or Path("archives", options.name)
@@ -80,7 +80,7 @@ def _prepare(options: argparse.Namespace) -> None:
 def _download(options: argparse.Namespace) -> None:
     _stop_cleanly()
     from lqf.data.archives import local_folders, lock_file, obtain
-    from lqf.data.published_reader import default_path, find_weights, read
+    from lqf.data.published import default_path, find_weights, read
 
     path = options.catalogue or default_path()
     catalogue = read(path)
@@ -99,7 +99,7 @@ def _download(options: argparse.Namespace) -> None:
 def _datasets(options: argparse.Namespace) -> None:
     from lqf.data import status
     from lqf.data.archives import local_folders, lock_file
-    from lqf.data.published_reader import default_path, read
+    from lqf.data.published import default_path, read
 
     path = options.catalogue or default_path()
     catalogue = read(path)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from lqf.data.fonts import load_font
+from lqf.data.glyphs import load_font
 
 _ROWS = 14  # classes below one another before the next column of classes begins
 _LARGEST, _TOTAL = 10, 240  # images of a class, and about of all

@@ -10,11 +10,13 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lqf.data.catalogue import SPLITS
 from lqf.provenance import sealed, unsealed
 
 FILES = ("images.npy", "index.csv", "dataset.json", "contact_sheet.png")
@@ -122,6 +124,28 @@ def read_checked(folder: Path, files: Collection[str] = FILES[:2]) -> dict[str, 
         if name in files and digest != _digest_once(path, path.stat().st_mtime_ns):
             raise ValueError(_damaged(folder, name))
     return description
+
+
+def problems(folder: Path) -> Iterator[str]:
+    """Tell what is wrong with a prepared data set, if it is there already; reads text files only."""
+    index, about = folder / "index.csv", folder / "dataset.json"
+    if not (index.is_file() and about.is_file()):
+        return
+    try:
+        classes = read_checked(folder, [index.name]).get("classes", [])
+    except ValueError as error:
+        yield str(error)
+        return
+    with open(index, newline="", encoding="utf-8") as handle:
+        counts = Counter((row["split"], row["class"]) for row in csv.DictReader(handle))
+    for split in SPLITS:
+        empty = [name for name in classes if not counts[split, name]]
+        if empty:
+            yield (
+                f"data set {folder.name!r} in {folder} has no image of class {empty[0]!r} in split "
+                f"{split!r} ({len(empty)} of {len(classes)} classes are empty there): every class "
+                "needs at least one in train, val and test; prepare the data set again."
+            )
 
 
 @functools.cache

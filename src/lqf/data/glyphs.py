@@ -1,18 +1,29 @@
 """A glyph as a small colour image: random position, size, rotation, slant, colours and noise.
 
 The glyph is drawn once, large, then mapped onto a canvas three times finer than the image and
-averaged down, so that edges are smooth whatever the rotation.
+averaged down, so that edges are smooth whatever the rotation. The typefaces are those that matplotlib
+ships: the only ones that are the same on every machine with the package installed.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
-from lqf.data.fonts import glyph_mask
+DEJAVU = (
+    *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
+    *("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
+    *("DejaVuSansMono", "DejaVuSansMono-Bold"),
+)
+STIX = ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic")
+# Computer Modern covers ASCII only.
+COMPUTER_MODERN = ("cmr10", "cmss10", "cmtt10")
 
 OVERSAMPLING = 3
 _LUMINANCE = np.array([0.299, 0.587, 0.114])
@@ -37,6 +48,47 @@ class Variation:
     contrast: float = 0.3
     shading: float = 0.15
     noise: float = 0.08
+
+
+def font_path(font: str) -> Path:
+    """Where matplotlib keeps a font, which is named without ``.ttf``."""
+    return Path(matplotlib.get_data_path(), "fonts", "ttf", f"{font}.ttf")
+
+
+@functools.cache
+def load_font(font: str, points: int) -> ImageFont.FreeTypeFont:
+    """Open a font at a height of the em square in pixels.
+
+    It is laid out without Raqm, which not every build of Pillow has.
+    """
+    return ImageFont.truetype(font_path(font), points, layout_engine=ImageFont.Layout.BASIC)
+
+
+@functools.cache
+def glyph_mask(text: str, font: str, points: int) -> Image.Image:
+    """Draw a text tightly.
+
+    Args:
+        text: One character, or a few, that the font has and that leave ink.
+        font: File name without ``.ttf``.
+        points: Height of the em square in pixels.
+
+    Returns:
+        Its coverage as an 8-bit image with a one-pixel empty border. It is shared: do not change it.
+
+    Raises:
+        ValueError: If the text leaves no ink.
+    """
+    face = load_font(font, points)
+    left, top, right, bottom = (int(edge) for edge in face.getbbox(text))
+    mask = Image.new("L", (max(right - left, 0) + 4, max(bottom - top, 0) + 4))
+    ImageDraw.Draw(mask).text((2 - left, 2 - top), text, font=face, fill=255)
+    ink = mask.getbbox()
+    if ink is None:
+        raise ValueError(
+            f"font {font!r} draws nothing for {text!r}: take another character or font."
+        )
+    return mask.crop((ink[0] - 1, ink[1] - 1, ink[2] + 1, ink[3] + 1))
 
 
 def render_glyph(

@@ -8,8 +8,7 @@ import pytest
 from fault_server import fault_server
 
 from lqf.data.archives import MANIFEST, local_folders, obtain, pin, pinned, read_manifest
-from lqf.data.published import File, Weights
-from lqf.data.published_reader import read
+from lqf.data.published import File, Weights, read
 
 
 def _archive(text):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lqf.data.published import Published
-from lqf.data.published_reader import read
+from lqf.data.published import Published, read
 from lqf.report import paper
 
 CATALOGUE = read()

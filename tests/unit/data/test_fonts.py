@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lqf.data.fonts import glyph_mask
+from lqf.data.glyphs import glyph_mask
 
 
 @pytest.mark.parametrize("text", ["g", "Å", "f", "Q", "ų"])

@@ -4,8 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lqf.data.fonts import glyph_mask
-from lqf.data.glyphs import Variation, _place, draw_colours, draw_shading, render_glyph
+from lqf.data.glyphs import Variation, _place, draw_colours, draw_shading, glyph_mask, render_glyph
 
 STILL = Variation((0.7, 0.7), rotation=0, slant=0, contrast=0.3, shading=0, noise=0)
 

@@ -5,8 +5,7 @@ import pytest
 import yaml
 
 from lqf.data.layouts import LAYOUTS, read_layout
-from lqf.data.published import CatalogueError
-from lqf.data.published_reader import default_path, find_weights, read
+from lqf.data.published import CatalogueError, default_path, find_weights, read
 
 CONTENT = yaml.safe_load(default_path().read_text("utf-8"))
 
@@ -111,7 +110,7 @@ def test_a_missing_catalogue_says_where_to_run(tmp_path):
 
 def test_reading_it_imports_neither_torch_nor_pillow():
     code = (
-        "import sys; from lqf.data.published_reader import find_weights, read, read; read();"
+        "import sys; from lqf.data.published import find_weights, read, read; read();"
         "print(sorted({'torch', 'PIL', 'numpy', 'scipy', 'requests'} & set(sys.modules)))"
     )
     result = subprocess.run(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lqf import config as settings
-from lqf.data.published_reader import read
+from lqf.data.published import read
 from lqf.plan import work
 from lqf.plan.images import Images, images_of
 from lqf.plan.work import Passes, Work
