@@ -175,11 +175,7 @@ def checked(listing: Listing, name: str) -> Listing:
 
 
 def class_names(keys: Sequence[str], display: Callable[[str], str]) -> tuple[str, ...]:
-    """Make names of classes readable, if they stay distinct.
-
-    Returns:
-        The names; the keys themselves if two names were the same.
-    """
+    """Make names of classes readable, if they stay distinct; else they are the keys themselves."""
     names = tuple(display(key) for key in keys)
     return names if len(set(names)) == len(names) and all(names) else tuple(keys)
 

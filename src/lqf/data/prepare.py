@@ -39,12 +39,7 @@ def prepare(name: str, folder: Path | str, image_size: int = 24) -> None:
     """Make a data set of the demo and write it to disk.
 
     The files are written beside the folder first and take its place by renaming, so a run that
-    fails or is interrupted leaves the folder as it was.
-
-    Args:
-        name: A name out of the catalogue.
-        folder: Where to write; an earlier version of the data set in it is replaced.
-        image_size: Height and width of the images in pixels, H = W.
+    fails or is interrupted leaves the folder as it was. Images have H = W = `image_size`.
 
     Raises:
         ValueError: If the name or the size is not allowed, if the folder holds anything that is

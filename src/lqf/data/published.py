@@ -262,12 +262,7 @@ class Catalogue:
 
 
 def default_path() -> Path:
-    """Find the catalogue.
-
-    Returns:
-        The file that LQF_CATALOGUE names, else config/datasets.yaml under the current folder, else
-        the one of the source tree that this package is installed from.
-    """
+    """Find the catalogue: LQF_CATALOGUE, else config/datasets.yaml here, else the source tree's."""
     if named := os.environ.get("LQF_CATALOGUE"):
         return Path(named)
     here = Path("config", "datasets.yaml")
@@ -275,10 +270,7 @@ def default_path() -> Path:
 
 
 def read(path: Path | str | None = None) -> Catalogue:
-    """Read the catalogue.
-
-    Args:
-        path: The YAML file; None finds it as `default_path` does.
+    """Read the catalogue, by default from `default_path`.
 
     Raises:
         CatalogueError: If the file is missing or a key in it is wrong; one line for each key.
@@ -298,11 +290,7 @@ def read(path: Path | str | None = None) -> Catalogue:
 
 
 def find_weights(catalogue: Catalogue, name: str) -> Weights:
-    """Look weights up.
-
-    Args:
-        catalogue: The catalogue, which goes before torchvision.
-        name: NETWORK.SOURCE as ``resnet18.imagenet1k_v1``.
+    """Look up NETWORK.SOURCE as ``resnet18.imagenet1k_v1``, in the catalogue, then in torchvision.
 
     Raises:
         CatalogueError: If neither knows them.

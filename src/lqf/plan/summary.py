@@ -124,13 +124,8 @@ def make(
 ) -> Plan:
     """Work a plan out.
 
-    Args:
-        config: A resolved configuration.
-        catalogue: The published data sets and weights.
-        source: File with measured times.
-        device: Device whose times are wanted; None takes the one that was measured.
-        machine: What else the hours are for. None takes a GPU of today where only a CPU
-            was measured.
+    Hours are for a measured `device` (by the file `source`) or another `machine`; without either, for a
+    GPU of today where only a CPU was measured.
     """
     names = jobs.datasets(config)
     data = Path(config["data_folder"] or "data") / config["scale"]
