@@ -22,14 +22,7 @@ def contact_sheet(
     groups: Sequence[Sequence[int]],
     classes: Sequence[str],
 ) -> Image.Image:
-    """Draw the sheet.
-
-    Args:
-        title: Line at the top.
-        images: N × H × W × 3, H = W.
-        groups: For each class the rows of its images; the first ones are shown.
-        classes: Names of the classes.
-    """
+    """Draw the first images of every class: `groups` has their rows in N × H × W × 3, H = W."""
     zoom = max(1, _SIDE // images.shape[1])
     side = min(_SIDE, zoom * images.shape[1])
     cell = side + _GAP

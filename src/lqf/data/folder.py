@@ -29,9 +29,7 @@ COLUMNS = ("row", "class", "label", "split", "source", "sha256")
 def replacing(folder: Path | str, image_size: int) -> Iterator[Path]:
     """Write a data set beside its folder and put it in place by renaming, all of it or nothing.
 
-    Args:
-        folder: Where the data set goes; an earlier version in it is replaced.
-        image_size: Height and width of the stored images in pixels.
+    An earlier version in it is replaced. Stored images have H = W = `image_size`.
 
     Yields:
         An empty folder to write to. It is gone afterwards, whatever happens.
@@ -64,12 +62,7 @@ def replacing(folder: Path | str, image_size: int) -> Iterator[Path]:
 
 
 def write_index(folder: Path, rows: Iterable[tuple[str, int, str, str, str]]) -> None:
-    """Write index.csv.
-
-    Args:
-        folder: Where to write.
-        rows: Class, label, split, source and sha256 of each image, in the order of the array.
-    """
+    """Write class, label, split, source and sha256 of each image, in the order of the array."""
     lines = io.StringIO(newline="")
     writer = csv.writer(lines, lineterminator="\n")
     # A carriage return in a name ends a line for readers, but is no reason to quote for this writer.
@@ -111,9 +104,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 def read_checked(folder: Path, files: Collection[str] = FILES[:2]) -> dict[str, Any]:
     """Read dataset.json, and see that files beside it are the ones that it was written for.
 
-    Args:
-        folder: The prepared data set.
-        files: Which to look at; images.npy takes about a second a gigabyte.
+    To look at images.npy takes about a second a gigabyte.
 
     Raises:
         ValueError: If a bit of one of them differs.

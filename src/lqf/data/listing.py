@@ -56,12 +56,8 @@ def draw(listing: Listing, rule: SplitRule, source: Split | None, target: Split)
 
     The order of the draw is that of sha256(seed/path), so it depends on nothing but names.
 
-    Args:
-        listing: The images.
-        rule: per_class: all but `train` images of every class are moved; fraction: about `test` of
-            every class, and at least one. With a group, files that share it move together.
-        source: The split to take from.
-        target: The split to move to.
+    By the rule per_class all but `train` images of every class are moved from `source` to `target`, by
+    fraction about `test` of every class, and at least one. With a group, files that share it move together.
     """
     pool = [entry for entry in listing.entries if entry.split == source]
     numbers = Counter(entry.label for entry in pool)

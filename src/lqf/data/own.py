@@ -23,10 +23,7 @@ _COLUMNS = ("path", "class", "split")
 
 
 def list_own(name: str, own: OwnKeys) -> tuple[Listing, Path]:
-    """List a user's images with their splits.
-
-    Returns:
-        The images, and the folder that their paths are relative to.
+    """List a user's images with their splits, and name the folder that their paths are relative to.
 
     Raises:
         WrongListing: If what is there does not make a data set.

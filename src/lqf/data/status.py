@@ -57,11 +57,7 @@ def state(dataset: Published, archives: Path, local: Sequence[Path], data: Path)
 def check(
     dataset: Published, archives: Path, local: Sequence[Path], lock: Path
 ) -> tuple[list[str], list[str]]:
-    """Verify what is on disk of a data set.
-
-    Returns:
-        A line for each file, and the parts of which no choice is complete.
-    """
+    """Verify what is on disk: a line for each file, and the parts of which no choice is complete."""
     places = [archives / dataset.name, *local]
     lines, missing = [], []
     for part, choices in dataset.parts.items():
