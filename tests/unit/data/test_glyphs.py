@@ -19,14 +19,6 @@ def test_shape_and_type_follow_the_size():
     assert image.dtype == np.uint8
 
 
-def test_the_same_generator_draws_the_same_image_and_another_does_not():
-    first, again, other = (
-        render_glyph("A", "DejaVuSans", 24, Variation(), _rng(seed)) for seed in (5, 5, 6)
-    )
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     width=st.integers(20, 80),
@@ -86,3 +78,13 @@ def test_shading_is_centred_and_bounded():
         assert abs(shade.mean()) < 1e-12
         # A diagonal ramp rises by at most sqrt(2) times the strength from corner to corner.
         assert np.ptp(shade) <= 0.2 * np.sqrt(2) + 1e-12
+
+
+@pytest.mark.parametrize("text", ["g", "Å", "f", "Q", "ų"])
+@pytest.mark.parametrize("font", ["DejaVuSans", "STIXGeneralItalic", "DejaVuSerif-BoldItalic"])
+def test_a_mask_holds_the_whole_glyph_in_a_one_pixel_border(text, font):
+    mask = np.asarray(glyph_mask(text, font, 60))
+    border = np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]])
+    assert not border.any()
+    inner = [mask[1], mask[-2], mask[:, 1], mask[:, -2]]
+    assert all(edge.any() for edge in inner)
