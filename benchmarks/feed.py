@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader
 from benchmarks.machine import forget_peak, isolated, line, peak, ratio, resident, side_by_side
 from benchmarks.photographs import make_images
 from lqf.backbones import IMAGENET
+from lqf.config_sections import OwnKeys
 from lqf.data.feed import Feed
-from lqf.data.own import OwnData
 from lqf.data.packed import PackedDataset
-from lqf.data.prepare_own import prepare_own
+from lqf.data.prepare import prepare_own
 
 TITLE = "Feeding batches from the packed array"
 ROUNDS = 5
@@ -45,7 +45,7 @@ def measure(rounds: int = ROUNDS, small: bool = False) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         make_images(work / "photographs", images, SHAPES)
-        own = OwnData(folder=work / "photographs")
+        own = OwnKeys(folder=str(work / "photographs"))
         prepare_own("own", own, work / "packed", STORED, WORKERS)
         data = PackedDataset.load(work / "packed")
         for case in CASES:

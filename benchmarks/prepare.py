@@ -30,11 +30,11 @@ TARGET = 0.8
 MEMORY = """
 import resource, sys
 from pathlib import Path
-from lqf.data.own import OwnData
-from lqf.data.prepare_own import prepare_own
+from lqf.config_sections import OwnKeys
+from lqf.data.prepare import prepare_own
 if __name__ == "__main__":
     folder, output, workers = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    prepare_own("memory", OwnData(folder=folder), output, 256, workers)
+    prepare_own("memory", OwnKeys(folder=str(folder)), output, 256, workers)
     print(*(resource.getrusage(who).ru_maxrss * 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 """
 
@@ -86,10 +86,10 @@ def _pillow(paths: list[str]) -> None:
 
 
 def _prepare(folder: Path, output: Path) -> Callable[[], None]:
-    from lqf.data.own import OwnData
-    from lqf.data.prepare_own import prepare_own
+    from lqf.config_sections import OwnKeys
+    from lqf.data.prepare import prepare_own
 
-    own = OwnData(folder=folder)
+    own = OwnKeys(folder=str(folder))
     return lambda: prepare_own("own", own, output, SIZE, WORKERS)
 
 

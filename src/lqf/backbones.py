@@ -91,12 +91,7 @@ def gives_maps(name: str) -> bool:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How images in [0, 1] become a network's input: ``(x − mean) / deviation``, channel by channel.
-
-    Attributes:
-        mean: of red, green and blue.
-        deviation: of red, green and blue.
-    """
+    """How red, green and blue in [0, 1] become a network's input: ``(x − mean) / deviation``."""
 
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
@@ -115,11 +110,9 @@ _EXCEPTIONS = {
 
 
 def normalisation(backbone: Mapping[str, Any]) -> Normalisation:
-    """How the images of a backbone are normalised.
+    """How the images of a backbone are normalised, by the section ``backbone`` of the configuration.
 
-    Args:
-        backbone: the section ``backbone`` of the configuration: ``normalisation`` if it is set,
-            else what the weights of ``network`` were trained with.
+    It is ``normalisation`` if that is set, else what the weights of ``network`` were trained with.
     """
     given = backbone.get("normalisation")
     if given is None:
@@ -141,22 +134,14 @@ def sources(network: str, activation: str) -> tuple[str, ...]:
 
 
 def source(backbone: Mapping[str, Any], activation: str) -> str:
-    """Where the weights for an activation come from.
-
-    Returns:
-        The name of published weights or the path of a file; for ``swap`` those of ReLU.
-    """
+    """The name of published weights or the path of a file; for ``swap`` those of ReLU."""
     weights = backbone["weights"]
     chosen = weights[activation]
     return str(weights["relu"] if chosen == SWAP else chosen)
 
 
 def published(backbone: Mapping[str, Any], activation: str) -> str | None:
-    """The name in the catalogue of the weights for an activation.
-
-    Returns:
-        NETWORK.SOURCE as ``resnet50.imagenet1k_v1``, or None for a file.
-    """
+    """The name in the catalogue of the weights for an activation; None for a file."""
     name = source(backbone, activation)
     return None if is_file(name) else f"{backbone['network']}.{name}"
 
@@ -167,11 +152,7 @@ def swapped(backbone: Mapping[str, Any], activation: str) -> bool:
 
 
 def is_file(value: str) -> bool:
-    """Whether a value of ``backbone.weights`` is a path.
-
-    Returns:
-        True if it has a folder or the ending of a file of weights.
-    """
+    """Whether a value of ``backbone.weights`` is a path: has a folder or the ending of weights."""
     return "/" in value or value.endswith((".pth", ".pt", ".tar", ".safetensors"))
 
 

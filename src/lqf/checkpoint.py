@@ -1,9 +1,9 @@
 """What a job has done so far, so that a job that was killed continues where it was.
 
-Finished grid points are kept, and the newest state (`lqf.snapshot`) of the one under way.  A job's
-points are kept in a folder named by a hash of what they mean: the resolved settings, the data, the
-weights, the version of the method (`lqf.provenance`) and that of torch.  A point made with anything
-else is therefore never found, and a change of the source that leaves the numbers alone costs nothing.  The folder lies beside the job's output, where Snakemake does
+Finished grid points are kept, and the newest state (`lqf.snapshot`) of the one under way, in a folder
+named by a hash of what they mean: settings, data, weights, versions of the method (`lqf.provenance`)
+and of torch.  A point made with anything else is therefore never found, and a change of the source that
+leaves the numbers alone costs nothing.  The folder lies beside the job's output, where Snakemake does
 not know it and does not delete it, and goes when the output is written.
 
 Numbers survive unchanged (JSON keeps every bit of a float), so a continued job writes the bytes of
@@ -66,9 +66,7 @@ def kept(folder: Path, key: str) -> Iterator[Path]:
 def state_of(kind: str, work: object) -> State:
     """Where the running job keeps the newest state of some work; outside a job, nowhere.
 
-    Args:
-        kind: names the file; a newer state of one kind takes the place of the last.
-        work: tells this piece of work from others of its kind.
+    A newer state of one `kind` takes the place of the last; `work` tells it from others of its kind.
     """
     folder = _CURRENT.get()
     if folder is None:
@@ -77,11 +75,7 @@ def state_of(kind: str, work: object) -> State:
 
 
 class Points:
-    """The finished points of one grid.
-
-    Args:
-        grid: names the grid within its job.
-    """
+    """The finished points of one grid, which has a name within its job."""
 
     def __init__(self, grid: str) -> None:
         self._grid, self._folder = grid, _CURRENT.get()
@@ -90,11 +84,7 @@ class Points:
         return self._folder and self._folder / f"{digest(self._grid, repr(point))}.json"
 
     def get(self, point: object) -> dict[str, Any] | None:
-        """What was kept of a point, or None if it is to be computed.
-
-        Args:
-            point: the grid point.
-        """
+        """What was kept of a point, or None if it is to be computed."""
         path = self._path(point)
         if path is None or not path.exists():
             return None
@@ -106,12 +96,7 @@ class Points:
         return None
 
     def put(self, point: object, result: Mapping[str, Any]) -> None:
-        """Keep a finished point.
-
-        Args:
-            point: the grid point.
-            result: texts, numbers, truth values and None.
-        """
+        """Keep the result of a finished point: texts, numbers, truth values and None."""
         path = self._path(point)
         if path is not None:
             with replaced(path) as temporary:
@@ -119,9 +104,5 @@ class Points:
                 temporary.write_text(f'{{"hash": "{digest(text)}", "result": {text}}}')
 
     def state(self, point: object) -> State:
-        """Where the newest state of a point under way is kept.
-
-        Args:
-            point: the grid point.
-        """
+        """Where the newest state of a point under way is kept."""
         return state_of("point", (self._grid, point))

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import errno
 import importlib
+import io
 import json
 import os
 import shlex
@@ -42,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         for name in names:
             sub.add_argument(f"--{name}", type=Path, required=True)
 
-    def calling(place: str, *names: str, seeded: bool = False) -> Callable[[Any], None]:
+    def calling(place: str, names: str, seeded: bool = False) -> Callable[[Any], None]:
         """A sub-command that is a function of the package, given some of its options."""
 
         def run(options: argparse.Namespace) -> None:
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
                 importlib.import_module("lqf.run").start()
             module, _, function = place.rpartition(".")
             called = getattr(importlib.import_module(f"lqf.{module}"), function)
-            called(*(getattr(options, name) for name in names))
+            called(*(getattr(options, name) for name in names.split()))
 
         return run
 
@@ -62,24 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     data.register(command, settings)
     plan.register(command)
 
-    run = calling(
-        "experiments.pretrain.pretrain",
-        "activation",
-        "seed",
-        "data",
-        "output",
-        "settings",
-        seeded=True,
-    )
+    run = calling("experiments.pretrain.pretrain", "activation seed data output settings", True)
     sub = command("pretrain", "train the demo backbone on its source task", run)
     sub.add_argument("--activation", choices=("relu", "leaky_relu"), required=True)
     sub.add_argument("--seed", type=int, required=True)
     paths(sub, "data", "output")
     settings(sub)
 
-    run = calling(
-        "experiments.backbone.backbone", "activation", "archives", "output", "settings", seeded=True
-    )
+    run = calling("experiments.backbone.backbone", "activation archives output settings", True)
     sub = command("backbone", "take published weights, or those of a file", run)
     sub.add_argument("--activation", choices=("relu", "leaky_relu"), required=True)
     sub.add_argument("--archives", type=Path, help="what `download` left, for published weights")
@@ -117,22 +108,18 @@ def _parser() -> argparse.ArgumentParser:
     settings(sub)
 
     for place, text, takes in (
-        (
-            "aggregate.aggregate",
-            "gather the runs of a scale into its results",
-            "runs output settings",
-        ),
+        ("aggregate.aggregate", "gather the runs into results", "runs output settings"),
         ("partial.partial", "show the runs that are there", "runs results figures settings"),
         ("claims.claims", "hold the paper's claims against the results", "results output settings"),
         ("draw.draw", "draw one table or figure from the results", "name results output"),
         ("captions.caption", "write the caption of a table or figure", "name results output"),
     ):
+        sub = command(place.partition(".")[2], text, calling(f"report.{place}", takes))
         named = takes.split()
-        sub = command(place.partition(".")[2], text, calling(f"report.{place}", *named))
-        if named[0] == "name":
+        if "name" in named:
             sub.add_argument("name")
         paths(sub, *(one for one in named if one not in {"name", "settings"}))
-        if named[-1] == "settings":
+        if "settings" in named:
             settings(sub)
     return parser
 
@@ -215,8 +202,8 @@ def _spectrum(options: argparse.Namespace) -> None:
         run.write_rows(options.output, rows, experiment.COLUMNS)
 
 
-class _Tee:
-    """Standard error that also goes to a file."""
+class _Tee(io.TextIOBase):
+    """Standard error that also goes to a file; it is no terminal."""
 
     def __init__(self, *streams: TextIO) -> None:
         self._streams = streams
@@ -229,9 +216,6 @@ class _Tee:
     def flush(self) -> None:
         for stream in self._streams:
             stream.flush()
-
-    def isatty(self) -> bool:
-        return False
 
 
 @contextlib.contextmanager

@@ -68,9 +68,7 @@ def load(*paths: str | Path) -> Config:
 def resolve(config: Mapping[str, Any], published: Mapping[str, Published] | None = None) -> Config:
     """Check a configuration and fill in what it leaves to defaults.
 
-    Args:
-        config: The merged configuration.
-        published: The catalogue's data sets, whose sizes are then checked, too.
+    The sizes of `published` data sets, the catalogue's, are checked as well.
 
     Returns:
         A new configuration: experiments that are null or not the only one wanted are gone, the
@@ -96,12 +94,8 @@ def resolve(config: Mapping[str, Any], published: Mapping[str, Published] | None
     return resolved
 
 
+# Fill in the environment variables that paths of data and weights name.
 def _expanded(config: Mapping[str, Any]) -> Config:
-    """Fills in the environment variables that paths of data and weights name.
-
-    Raises:
-        ConfigError: If one is not set.
-    """
     filled = json.loads(json.dumps(config))
     places = [(f"own.{name}", own) for name, own in (filled.get("own") or {}).items()]
     places.append(("backbone.weights", (filled.get("backbone") or {}).get("weights")))
@@ -135,10 +129,7 @@ def job_settings(
 ) -> str:
     """Cut out what one training job depends on, so that nothing else makes it run again.
 
-    Args:
-        config: A resolved configuration.
-        method_name: The method that the job trains; None for jobs that belong to no method.
-        experiment: The experiment that the job belongs to; None for plain training.
+    The job trains a method, or belongs to none, and to an experiment, unless it is plain training.
 
     Returns:
         JSON with sorted keys: scale, image_size, target_scale, train_per_class, backbone, compute, and

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
 from lqf import method
 from lqf.config_sections import (
@@ -19,7 +18,6 @@ from lqf.config_sections import (
     Backbone,
     ComputeKeys,
     Count,
-    MethodKeys,
     Name,
     Natural,
     OwnKeys,
@@ -41,13 +39,13 @@ IMPLIED = {"spectrum": "nlft", "informativeness": "lqf_exact"}
 
 def _rising(values: list[int]) -> list[int]:
     if values[0] != 0 or values != sorted(values):
-        raise PydanticCustomError("rising", "but must start at 0 and rise")
+        raise ValueError("it must start at 0 and rise")
     return values
 
 
 def _shots(value: Any) -> int | str:
     if value != "all" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise PydanticCustomError("shots", "but must be a whole number of at least 1, or all")
+        raise ValueError("it must be a whole number of at least 1, or all")
     return value
 
 
@@ -113,7 +111,6 @@ class Spectrum(Single):
 
     samples: Annotated[int, Field(ge=2)]
     """Training images in the Gram matrix; its side is this times the classes."""
-    """Eigenvalues below this fraction of the largest are left out of the condition number."""
 
 
 class Online(Single):
@@ -260,7 +257,7 @@ class Keys(Section):
     """Classes of each data set that are used, the first by name; null takes all."""
     train_per_class: Count | None
     """Most training images of a class that are used; null takes the whole training split."""
-    methods: dict[Name, MethodKeys] = Field(default_factory=dict)
+    methods: dict[Name, method.Method] = Field(default_factory=dict)
     """Further methods beside the paper's, as points in the space of choices; a key is the method's
     name."""
     backbone: Backbone

@@ -5,16 +5,12 @@ Read while a workflow is being planned, so it imports neither torch nor pandas.
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from lqf import amounts, backbones, method
-from lqf.config_keys import IMPLIED, Keys, points, schema
+from lqf import amounts, backbones, documents, method
+from lqf.config_keys import IMPLIED, Keys, points
 from lqf.data import catalogue
 from lqf.data.listing import Listing
 from lqf.data.published import Published
@@ -27,23 +23,6 @@ _REFERENCES = {
     "kshot": ("nlft", "lqf"),
     "regularized": ("nlft", "lqf_exact"),
 }
-_KINDS = {
-    "bool_type": "true or false",
-    "dict_type": "a mapping of keys",
-    "float_type": "a number",
-    "int_from_float": "a whole number",
-    "int_type": "a whole number",
-    "list_type": "a list",
-    "model_type": "a mapping of keys",
-    "string_type": "text",
-}
-_BOUNDS = {
-    "greater_than": "above {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
-    "less_than": "below {lt:g}",
-    "less_than_equal": "at most {le:g}",
-    "finite_number": "finite",
-}
 
 
 def problems(config: Mapping[str, Any], published: Mapping[str, Published]) -> list[str]:
@@ -52,89 +31,14 @@ def problems(config: Mapping[str, Any], published: Mapping[str, Published]) -> l
     What names and sizes mean is looked at once every shape is right.
     """
     try:
-        Keys.model_validate(config)
-    except ValidationError as refused:
-        errors = sorted(refused.errors(include_url=False), key=lambda one: [*map(str, one["loc"])])
-        return [*dict.fromkeys(_sentence(config, error) for error in errors)]
+        documents.validated(Keys, config, "config key")
+    except documents.WrongKeys as wrong:
+        return str(wrong).split("\n")
     return list(_meaning_problems(config, published))
 
 
-def _nearest(value: object, allowed: Iterable[str]) -> str:
-    """Returns what is allowed, the closest match first."""
-    names = list(allowed)
-    close = difflib.get_close_matches(str(value), names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed are {', '.join(names)}"
-
-
 def _unknown(where: str, value: object, why: str, allowed: Iterable[str]) -> str:
-    return f"config key '{where}' is {value!r}, {why}: {_nearest(value, allowed)}."
-
-
-def _path(parts: Iterable[str | int]) -> str:
-    text = ""
-    for part in parts:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
-def _keys_at(parts: Iterable[str | int]) -> list[str]:
-    """Returns the keys that exist at a place of the configuration."""
-    whole = schema()
-    node: Any = whole
-    for part in parts:
-        # The names of own data sets and of further methods follow a pattern.
-        named = node.get("properties", {}).get(part) or [
-            *node.get("patternProperties", {}).values()
-        ]
-        node = node["items"] if isinstance(part, int) else named
-        node = node[0] if isinstance(node, list) else node
-        node = next((one for one in node.get("anyOf", []) if one != {"type": "null"}), node)
-        if "$ref" in node:
-            node = whole["$defs"][node["$ref"].rpartition("/")[2]]
-    return list(node["properties"])
-
-
-def _sentence(config: Mapping[str, Any], error: Any) -> str:
-    kind, parts, value = error["type"], list(error["loc"]), error["input"]
-    if parts and parts[-1] == "[key]":
-        parts, value = parts[:-2], parts[-2]
-    # A choice of types adds the type's name to the place.
-    if parts[-1:] in (["str"], ["int"]):
-        parts.pop()
-    where, context = _path(parts), error.get("ctx", {})
-    prefix = f"config key '{where}' is {value!r}, " if where else "the configuration "
-    if kind in {"extra_forbidden", "invalid_key"}:
-        return f"config key '{where}' does not exist: {_nearest(parts[-1], _keys_at(parts[:-1]))}."
-    if kind == "missing":
-        return f"config key '{where}' is missing."
-    if kind == "value_error":
-        return f"config key '{where}' is an impossible point: {context['error']}"
-    if kind == "literal_error":
-        choices = re.findall("'([^']*)'", context["expected"])
-        return f"{prefix}which is not a choice: {_nearest(value, choices)}."
-    if kind in {"unique", "rising", "shots"}:
-        return f"{prefix}{error['msg']}."
-    if kind == "string_pattern_mismatch":
-        return f"{prefix}but allowed are small letters, digits and _, a letter first."
-    if kind in {"too_short", "string_too_short"}:
-        least = context["min_length"]
-        return f"{prefix}but must not be {'empty' if least == 1 else f'shorter than {least}'}."
-    if kind == "too_long":
-        return f"{prefix}but must not be longer than {context['max_length']}."
-    if kind in _BOUNDS:
-        return f"{prefix}but must be {_BOUNDS[kind].format(**context)}."
-    return f"{prefix}which is not {_KINDS[kind]}{_number_hint(value, kind)}."
-
-
-def _number_hint(value: object, kind: str) -> str:
-    """Returns how to write a number that YAML 1.1 reads as text, such as 1e-4."""
-    if isinstance(value, str) and kind in {"float_type", "int_type"}:
-        try:
-            return f" (write {float(value):e}: YAML needs the point and the sign of the exponent)"
-        except ValueError:
-            pass
-    return ""
+    return f"config key '{where}' is {value!r}, {why}: {documents.nearest(value, allowed)}."
 
 
 def _meaning_problems(

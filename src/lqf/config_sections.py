@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
-from lqf import method
+from lqf.data.published import Group
+from lqf.documents import NAME
 
 T = TypeVar("T")
 
@@ -20,11 +20,11 @@ LEFT_OUT: Any = None
 
 def _unique(values: list[T]) -> list[T]:
     if any(value in values[:position] for position, value in enumerate(values)):
-        raise PydanticCustomError("unique", "but must not name anything twice")
+        raise ValueError("it must not name anything twice")
     return values
 
 
-Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$")]
+Name = Annotated[str, Field(pattern=NAME)]
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -85,30 +85,14 @@ class OwnKeys(Section):
     """Fraction of the training images to validate on, where there is no validation split."""
     seed: Natural = 0
     """Of the draws."""
-    group: Text | None = None
+    group: Group | None = None
     """Regular expression at the start of a file name; images with the same first group, such as a
     patient, stay in one split."""
 
-
-class MethodKeys(Section):
-    """The choices that make a method."""
-
-    trained: Literal["all", "linearized", "head"]
-    """Parameters that are trained."""
-    loss: Literal["cross_entropy", "mse"]
-    """Loss."""
-    activation: Literal["relu", "leaky_relu"]
-    """Activation of the pre-trained network."""
-    optimizer: Literal["sgd", "adamw", "lp_ft", "kfac_sgd", "exact", "euclidean"]
-    """Optimizer or solver."""
-    pooling: Literal["average", "covariance"]
-    """Pooling of the last features."""
-    regularizer: Literal["none", "l2_sp", "ps_kd", "elr"] = "none"
-    """Regulariser of training all parameters by SGD."""
-
     @model_validator(mode="after")
-    def _possible(self) -> MethodKeys:
-        method.Method(**self.model_dump())
+    def _one_place(self) -> OwnKeys:
+        if (self.folder is None) == (self.index is None):
+            raise ValueError("there must be either the key 'folder' or the key 'index'")
         return self
 
 

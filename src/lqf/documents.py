@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import difflib
 import reprlib
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
+
+T = TypeVar("T")
+
+NAME = "^[a-z][a-z0-9_]*$"
+"""Pattern of names that are keys and folders at once."""
 
 
 class BadDocument(ValueError):
     """A file that is not the YAML that it should be; the message names the file and the line."""
+
+
+class WrongKeys(ValueError):
+    """Keys that do not exist, are missing or do not fit; a line and a sentence for each."""
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -66,32 +75,75 @@ def read(path: Path | str) -> Any:
         raise BadDocument(f"{path} is a folder: name a YAML file.") from None
 
 
-def problems(refused: ValidationError, called: str, *kinds: Any) -> str:
-    """Say what is wrong with keys that a dataclass of pydantic has refused.
+def validated(kind: type[T], content: Any, called: str) -> T:
+    """Check keys and values by a class of pydantic.
 
     Args:
-        refused: What pydantic found.
-        called: How the keys are called, as ``catalogue key``.
-        kinds: The dataclasses, whose fields are the keys that exist.
+        kind: The class.
+        content: What a file or an option holds.
+        called: How its keys are called, as ``catalogue key``.
 
-    Returns:
-        A line and a sentence for each key.
+    Raises:
+        WrongKeys: If keys do not exist, are missing or do not fit.
     """
-    known = [field.name for kind in kinds for field in dataclasses.fields(kind)]
+    try:
+        return TypeAdapter(kind).validate_python(content)
+    except ValidationError as refused:
+        errors = sorted(refused.errors(include_url=False), key=lambda one: [*map(str, one["loc"])])
+        sentences = dict.fromkeys(_sentence(error, called, kind) for error in errors)
+        raise WrongKeys("\n".join(sentences)) from None
 
-    def sentence(error: Any) -> str:
-        # A choice of types puts their names between the keys.
-        keys = [str(one) for one in error["loc"] if "[" not in str(one)]
-        where = f"{called} '{'.'.join(keys)}'" if keys else f"the {called}s"
-        if error["type"] in {"unexpected_keyword_argument", "extra_forbidden"}:
-            close = difflib.get_close_matches(keys[-1], known, n=1)
-            return f"{where} does not exist{f': did you mean {close[0]!r}?' if close else '.'}"
-        if error["type"] == "missing":
-            return f"{where} is missing."
-        told = error["msg"].removeprefix("Value error, ")
-        if not keys:
-            return f"{where} do not fit: {told}."
-        return f"{where} is {reprlib.repr(error['input'])}: {told[0].lower()}{told[1:]}."
 
-    errors = refused.errors(include_url=False)
-    return "\n".join(dict.fromkeys(sentence(one) for one in errors))
+def nearest(value: object, allowed: Iterable[str]) -> str:
+    """Say what is allowed, the closest match first."""
+    names = list(allowed)
+    close = difflib.get_close_matches(str(value), names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}allowed are {', '.join(names)}"
+
+
+def _sentence(error: Any, called: str, kind: type) -> str:
+    parts, value, what = list(error["loc"]), error["input"], error["type"]
+    if parts[-1:] == ["[key]"]:
+        parts, value = parts[:-2], parts[-2]
+    # A choice of types adds their names to the place.
+    parts = [one for one in parts if one not in ("str", "int") and "[" not in str(one)]
+    place = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in parts)[1:]
+    where = f"{called} {place!r}"
+    if what in {"extra_forbidden", "unexpected_keyword_argument", "invalid_key"}:
+        return f"{where} does not exist: {nearest(parts[-1], _keys_at(kind, parts[:-1]))}."
+    if what == "missing":
+        return f"{where} is missing."
+    if what == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME:
+        told = "allowed are small letters, digits and _, a letter first"
+    else:
+        told = error["msg"].removeprefix("Value error, ").rstrip(".")
+        told = f"{told[0].lower()}{told[1:]}".replace("input should be", "it must be")
+    if not place:
+        return f"the {called}s do not fit: {told}."
+    return f"{where} is {reprlib.repr(value)}: {told}{_number_hint(value, what)}."
+
+
+def _number_hint(value: object, what: str) -> str:
+    """Returns how to write a number that YAML 1.1 reads as text, such as 1e-4."""
+    if isinstance(value, str) and what in {"float_type", "int_type"}:
+        with contextlib.suppress(ValueError):
+            return f" (write {float(value):e}: YAML needs the point and the sign of the exponent)"
+    return ""
+
+
+def _keys_at(kind: type, parts: Iterable[str | int]) -> list[str]:
+    """Returns the keys that exist at a place."""
+    node = whole = TypeAdapter(kind).json_schema()
+    for part in parts:
+        named = {**node.get("properties", {}), **node.get("patternProperties", {})}
+        node = (
+            node["items"]
+            if isinstance(part, int)
+            else named.get(part)
+            or ([*node.get("patternProperties", {}).values(), node.get("additionalProperties")][0])
+        )
+        node = next((one for one in node.get("anyOf", []) if one != {"type": "null"}), node)
+        if "$ref" in node:
+            node = whole["$defs"][node["$ref"].rpartition("/")[2]]
+    return list(node["properties"])

@@ -431,6 +431,30 @@ class LQF(ClassifierMixin, BaseEstimator):
                 found = fit(replace(problem, mu=optimum.mu), constants=constants)
         return self._copy_with(found, labels)
 
+    def relabel(self, labels: Any) -> LQF:
+        """The model of the same training images with other labels, at the same μ and metric.
+
+        Neither depends on what is fitted to, so that no row of J is computed again.
+
+        Args:
+            labels: those of all training images, N, as in `fit`, of classes that the model knows.
+
+        Returns:
+            A new model; this one is untouched.
+
+        Raises:
+            ValueError: if there are not N labels, or fewer than two classes are left.
+        """
+        optimum = self._optimum_with_data()
+        target = optimum.problem.target
+        new = self._targets.encode(labels, len(target))
+        if self._targets.kind == "classes":
+            Targets.of(self._targets.numbers(labels), None)
+        change = new - self._targets.encode(self._labels, len(target))
+        with full_precision(optimum.delta.device):
+            found = optimum.relabel(target + self._scale(self._targets) * change.to(target))
+        return self._copy_with(found, labels)
+
     def refit(self, train: Any, labels: Any = None, *, sample_weight: Any = None) -> LQF:
         """The model of other training samples at this one's network, μ and metric, from nothing.
 

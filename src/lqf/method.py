@@ -7,24 +7,10 @@ activation, optimizer, pooling and regulariser.  A combination without meaning i
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import Literal, get_args, get_type_hints
 
-TRAINED = ("all", "linearized", "head")
-LOSSES = ("cross_entropy", "mse")
-ACTIVATIONS = ("relu", "leaky_relu")
-OPTIMIZERS = ("sgd", "adamw", "lp_ft", "kfac_sgd", "exact", "euclidean")
 NONLINEAR = ("sgd", "adamw", "lp_ft")
-POOLINGS = ("average", "covariance")
-REGULARIZERS = ("none", "l2_sp", "ps_kd", "elr")
-
-_ALLOWED = {
-    "trained": TRAINED,
-    "loss": LOSSES,
-    "activation": ACTIVATIONS,
-    "optimizer": OPTIMIZERS,
-    "pooling": POOLINGS,
-    "regularizer": REGULARIZERS,
-}
 
 
 class ImpossibleMethod(ValueError):
@@ -35,36 +21,36 @@ class ImpossibleMethod(ValueError):
 class Method:
     """One point in the space of fine-tuning methods.
 
-    Args:
-        trained: ``all`` (the network itself), ``linearized`` (all parameters of the first-order
-            expansion at w0, LQF eq. 1) or ``head`` (the last layer only).
-        loss: ``cross_entropy`` or ``mse`` (squared error on targets times α, LQF eq. 3).
-        activation: activation of the pre-trained network.
-        optimizer: ``sgd``; for all weights also ``adamw`` and ``lp_ft`` (the head alone to its optimum, then
-            everything: Kumar et al. 2022); ``kfac_sgd`` (Kronecker-preconditioned), ``exact`` (the optimum whose prior is the
-            curvature metric) or ``euclidean`` (that of LQF eq. 3).
-        pooling: ``average`` or ``covariance`` (matrix square root of the covariance, LQF §4.2).
-        regularizer: ``none``, or for SGD on all weights ``l2_sp`` (decay towards the pre-trained weights: Li et
-            al. 2018), and with cross-entropy ``ps_kd`` (targets softened by the last epoch's predictions: Kim et
-            al. 2021) and ``elr`` (early-learning regularization: Liu et al. 2020).
-
     Raises:
         ImpossibleMethod: if a value is unknown or two choices exclude each other.
     """
 
-    trained: str
-    loss: str
-    activation: str
-    optimizer: str
-    pooling: str = "average"
-    regularizer: str = "none"
+    __pydantic_config__ = {"extra": "forbid", "use_attribute_docstrings": True}  # noqa: RUF012
+
+    trained: Literal["all", "linearized", "head"]
+    """``all`` (the network itself), ``linearized`` (all parameters of the first-order expansion at w0,
+    LQF eq. 1) or ``head`` (the last layer only)."""
+    loss: Literal["cross_entropy", "mse"]
+    """``cross_entropy`` or ``mse`` (squared error on targets times α, LQF eq. 3)."""
+    activation: Literal["relu", "leaky_relu"]
+    """Activation of the pre-trained network."""
+    optimizer: Literal["sgd", "adamw", "lp_ft", "kfac_sgd", "exact", "euclidean"]
+    """``sgd``; for all weights also ``adamw`` and ``lp_ft`` (the head alone to its optimum, then everything:
+    Kumar et al. 2022); ``kfac_sgd`` (Kronecker-preconditioned), ``exact`` (the optimum whose prior is the
+    curvature metric) or ``euclidean`` (that of LQF eq. 3)."""
+    pooling: Literal["average", "covariance"] = "average"
+    """``average`` or ``covariance`` (matrix square root of the covariance, LQF §4.2)."""
+    regularizer: Literal["none", "l2_sp", "ps_kd", "elr"] = "none"
+    """``none``, or for SGD on all weights ``l2_sp`` (decay towards the pre-trained weights: Li et al. 2018),
+    and with cross-entropy ``ps_kd`` (targets softened by the last epoch's predictions: Kim et al. 2021)
+    and ``elr`` (early-learning regularization: Liu et al. 2020)."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value, allowed = getattr(self, field.name), _ALLOWED[field.name]
+        for key, choices in get_type_hints(Method).items():
+            value, allowed = getattr(self, key), get_args(choices)
             if value not in allowed:
                 raise ImpossibleMethod(
-                    f"method key '{field.name}' is {value!r}; allowed are {', '.join(allowed)}."
+                    f"method key {key!r} is {value!r}; allowed are {', '.join(allowed)}."
                 )
         if self.exact and self.loss != "mse":
             raise ImpossibleMethod(

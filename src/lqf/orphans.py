@@ -16,11 +16,7 @@ _PATIENCE = 30.0
 
 
 def end_with(process: int) -> None:
-    """End this process soon after another one: as SIGTERM does, and where that does not help, at once.
-
-    Args:
-        process: Its number.
-    """
+    """End this process soon after another one: as SIGTERM does, and where that does not help, at once."""
 
     def watch() -> None:
         while _alive(process):

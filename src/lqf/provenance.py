@@ -35,14 +35,7 @@ class WrongRecord(ValueError):
 
 
 def digest(*parts: str | Path) -> str:
-    """A hash of texts and of the content of files.
-
-    Args:
-        parts: a text, or the path of a file.
-
-    Returns:
-        The first half of the SHA-256 in hexadecimal.
-    """
+    """A hash of texts and of the content of files: the first half of the SHA-256 in hexadecimal."""
     total = hashlib.sha256()
     for part in parts:
         if isinstance(part, Path):
@@ -79,25 +72,14 @@ def made_from(
 
 
 def sealed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with a hash of itself.
-
-    Args:
-        record: plain values by name, with `made_from` and the hashes of `files`.
-
-    Returns:
-        The same and `hash`.
-    """
+    """A record of plain values, and its `hash`."""
     return {**record, "hash": digest(json.dumps(record, sort_keys=True))}
 
 
 def unsealed(path: Path) -> dict[str, Any] | None:
-    """Read a JSON file that was sealed.
+    """Read a JSON file that was sealed, without its hash; None if it is not what was written.
 
-    Args:
-        path: the file; one that was written without a hash has nothing to be compared with.
-
-    Returns:
-        The record without its hash, or None if it is not what was written.
+    One that was written without a hash has nothing to be compared with.
     """
     try:
         found: dict[str, Any] = json.loads(path.read_text("utf-8"))
@@ -138,10 +120,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def refuse_mixtures(runs: Iterable[tuple[Path, Mapping[str, Any], Mapping[str, Any]]]) -> None:
-    """Refuse runs that must not be compared.
-
-    Args:
-        runs: a file, which run it is (data set, method, seed), and what it was made from.
+    """Refuse runs that must not be compared: file, data set, method and seed, what it was made from.
 
     Raises:
         WrongRecord: if two runs differ in what they must share; names both files.

@@ -142,11 +142,7 @@ def _hash(work: str, numbers: str, tensors: dict[str, Tensor]) -> str:
 
 
 class State:
-    """The newest state of one piece of work (a `lqf.ridge.Resume`).
-
-    Args:
-        path: where it is kept; None keeps nothing.
-        work: names the piece of work.
+    """The newest state of one piece of work (a `lqf.ridge.Resume`); without a path nothing is kept.
 
     Attributes:
         seconds: time that earlier processes spent on what the state holds.

@@ -16,12 +16,11 @@ import torch
 from PIL import Image
 
 from lqf import checkpoint, cli, provenance, run
-from lqf.data import prepared
+from lqf.config_sections import OwnKeys
 from lqf.data.archives import MANIFEST, read_manifest
-from lqf.data.own import OwnData
+from lqf.data.folder import digest_of, problems
 from lqf.data.packed import PackedDataset
-from lqf.data.prepare_own import prepare_own
-from lqf.data.verify import digest_of
+from lqf.data.prepare import prepare_own
 from lqf.fitted import stored
 from lqf.networks.weights import read_state, write_state
 from lqf.report import artefacts, seals
@@ -78,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         one = place / "images" / "train" / f"class{number % 2}" / f"{number}.png"
         one.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(one)
-    own = OwnData(folder=place / "images", test=0.3, validation=0.3)
+    own = OwnKeys(folder=str(place / "images"), test=0.3, validation=0.3)
     prepare_own("mine", own, place / "mine", 16, workers=1)
     return place / "mine"
 
@@ -104,9 +103,9 @@ def test_a_flipped_bit_in_a_prepared_data_set_is_named_before_a_workflow_starts(
 ) -> None:
     copy = shutil.copytree(folder, tmp_path / "mine")
     unseen = 0
-    assert not list(prepared.problems(copy))
+    assert not list(problems(copy))
     for _ in flips(copy / name, 100):
-        said = list(prepared.problems(copy))
+        said = list(problems(copy))
         unseen += not said
         assert all("delete the folder" in one for one in said)
 

@@ -211,13 +211,6 @@ def test_a_lock_folder_without_locks_is_refused(tmp_path: Path, no_locks: None) 
         pass
 
 
-def test_leasing_needs_no_torch() -> None:
-    code = "import sys, lqf.devices; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True, check=True)
-
-    assert done.stdout.strip() == "False"
-
-
 def test_cores_are_counted_where_the_system_has_no_affinity(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -60,6 +60,23 @@ def test_forget_equals_refit(kind):
     close(again.delta_, refit(images[keep[1:]], labels[keep[1:]], 0.5))
 
 
+def test_relabel_equals_refit(kind):
+    images, labels = make_data()
+    model = make_model().fit(images, labels)
+    before = model.delta_.clone()
+    right = labels.clone()
+    right[[2, 9]] = (right[[2, 9]] + 1) % C
+
+    again = model.relabel(right)
+
+    close(again.delta_, refit(images, right, 0.5))
+    assert again.certificate_.passes < model.certificate_.passes_of_fit or kind == "iterative"
+    assert torch.equal(model.delta_, before)
+    for wrong, told in ((right[1:], "one label an image"), (right * 0, "two classes are needed")):
+        with pytest.raises(ValueError, match=told):
+            model.relabel(wrong)
+
+
 def test_extend_equals_refit(kind):
     images, labels = make_data()
     model = make_model().fit(images[:10], labels[:10])

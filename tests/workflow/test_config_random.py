@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from lqf import config
 from lqf.config_keys import points
-from lqf.data import published_reader
+from lqf.data import published
 
 ROOT = Path(__file__).parents[2]
-PUBLISHED = published_reader.read(ROOT / "config/datasets.yaml").datasets
+PUBLISHED = published.read(ROOT / "config/datasets.yaml").datasets
 DEMO = config.load(ROOT / "config/config.yaml", ROOT / "config/demo.yaml")
 Place = tuple[str | int, ...]
 

@@ -15,11 +15,11 @@ SNAKEFILE = f"""
 import os
 from pathlib import Path
 
-from lqf.data import published_reader
+from lqf.data import published
 
 CONFIG, SCALE = {{"archives_folder": os.environ.get("ARCHIVES")}}, "paper"
 CATALOGUE = Path("config/datasets.yaml").absolute()
-PUBLISHED = published_reader.read(CATALOGUE).datasets
+PUBLISHED = published.read(CATALOGUE).datasets
 shell.prefix("set -euo pipefail; PATH={Path(sys.executable).parent}:$PATH; ")
 
 include: "{ROOT}/workflow/rules/download.smk"

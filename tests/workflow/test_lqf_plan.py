@@ -128,12 +128,3 @@ def test_a_bad_configuration_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "did you mean 'kshot'?" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_it_does_not_import_torch(tmp_path: Path) -> None:
-    code = "import sys; from lqf.cli import main; main(['plan']); print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True
-    )
-
-    assert done.stdout.splitlines()[-1] == "False"

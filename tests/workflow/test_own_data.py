@@ -83,7 +83,7 @@ def test_plan_follows_the_images(tmp_path: Path) -> None:
         ({"index": "list.csv"}, None, ["'own.mine'", "either the key 'folder' or the key 'index'"]),
         ({}, "empty class", ["'own.mine'", "'dog'"]),
         ({}, "no image", ["images/train/cat/3.jpg is no image that can be read"]),
-        ({"test": 2}, None, ["'own.mine.test' is 2", "below 1"]),
+        ({"test": 2}, None, ["'own.mine.test' is 2", "less than 1"]),
     ],
     ids=lambda one: str(one)[:25],
 )

@@ -13,7 +13,8 @@ from lqf import devices
 from lqf import orphans
 from lqf import provenance
 from lqf.config_keys import IMPLIED
-from lqf.data import own, prepared, published_reader
+from lqf.config_sections import OwnKeys
+from lqf.data import folder, own, published
 from lqf.report import artefacts
 
 
@@ -32,7 +33,7 @@ NOTEBOOKS = {
     for name in ("twenty_lines", "prior", "one_sample", "forgetting", "errata")
 }
 PAGE_HEAD = shipped("../report/page_head.html")
-PUBLISHED = published_reader.read(CATALOGUE).datasets
+PUBLISHED = published.read(CATALOGUE).datasets
 
 try:
     # Snakemake has read them already, but keeps the last of two equal keys and says nothing.
@@ -81,7 +82,7 @@ SCALE = CONFIG["scale"]
 EXPERIMENTS = CONFIG["experiments"]
 DATA = f"{CONFIG['data_folder'] or 'data'}/{SCALE}"
 if problems := [
-    one for name in CONFIG["datasets"] for one in prepared.problems(Path(DATA) / name)
+    one for name in CONFIG["datasets"] for one in folder.problems(Path(DATA) / name)
 ]:
     raise WorkflowError("\n".join(problems))
 # Experiments with a job for each data set, method and seed, beside the sweeps that share theirs.
@@ -110,7 +111,7 @@ def prepare_settings(dataset):
     wanted = {"image_size": CONFIG.get("stored_size") or CONFIG["image_size"]}
     if dataset in CONFIG["own"]:
         wanted["own"] = CONFIG["own"][dataset]
-        listed = own.list_own(dataset, own.OwnData.read(wanted["own"]))
+        listed = own.list_own(dataset, OwnKeys(**wanted["own"]))
         wanted["files"] = own.fingerprint(*listed)
     return settings.dumps(wanted)
 

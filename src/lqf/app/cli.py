@@ -81,7 +81,7 @@ def register(command: Command) -> None:
     sub.add_argument("folder", type=Path, help=_PHOTOS)
     output(sub, "folder for audit.csv, audit.html and model.lqf", "audit")
     sub.add_argument(
-        "--fix", type=Path, help="CSV with file and label: fit again with these labels"
+        "--fix", type=Path, help="CSV with file and label: the audited model with these labels"
     )
     _network(sub, train="head", size=128)
 

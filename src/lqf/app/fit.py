@@ -56,19 +56,14 @@ def fit_folder(options: argparse.Namespace) -> tuple[PhotoModel, Photos, list[st
                 f"{options.folder} has only the class {photos.classes[0]!r}: put the images into two "
                 "folders of classes or more."
             )
-        model = fit_as_told(photos.split("train"), options)
+        asked = {"train": options.train, "device": options.device}
+        model = fit_photos(photos.split("train"), options.network, options.weights, **asked)
         error = leave_one_out_error(model)
         tried.append(f"{size} pixels: leave-one-out error {error:.1f} %")
         return error, model, photos
 
     _, model, photos = min(map(at, options.size), key=lambda one: one[0])
     return model, photos, tried
-
-
-def fit_as_told(photos: Photos, options: argparse.Namespace) -> PhotoModel:
-    """Fit to photographs with the options of the command line."""
-    network, weights = options.network, options.weights
-    return fit_photos(photos, network, weights, train=options.train, device=options.device)
 
 
 def described(model: PhotoModel) -> dict[str, Any]:

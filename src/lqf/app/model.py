@@ -19,7 +19,7 @@ from lqf import LQF
 from lqf.app.network import Source, architecture, pretrained
 from lqf.app.photos import Photos
 
-_KIND = "lqf photographs 1"
+_KIND = "lqf photographs 2"
 # Training images whose spread is the unit of `novelty`.
 _REFERENCE = 32
 
@@ -71,6 +71,13 @@ class PhotoModel:
         history = (*self.history, f"forgot {len(gone)} images")
         return replace(self, lqf=self.lqf.forget(list(places)), photos=photos, history=history)
 
+    def relabelled(self, labels: NDArray[np.int64]) -> PhotoModel:
+        """The model at the optimum for other labels of the same photographs, N."""
+        photos = replace(self.photos, labels=labels)
+        history = (*self.history, f"relabelled {int((labels != self.photos.labels).sum())} images")
+        lqf = self.lqf.relabel(torch.as_tensor(labels))
+        return replace(self, lqf=lqf, photos=photos, history=history)
+
     def with_more(self, photos: Photos) -> PhotoModel:
         """The model at the optimum with further photographs, whose labels are its classes'."""
         lqf = self.lqf.extend(self.images(photos), torch.as_tensor(photos.labels))
@@ -82,6 +89,7 @@ class PhotoModel:
         about = {
             "kind": _KIND,
             "network": self.source.name,
+            "weights": self.source.weights,
             "mean": self.source.mean,
             "std": self.source.std,
             "size": self.size,
@@ -126,7 +134,9 @@ class PhotoModel:
         files, hashes, classes = (tuple(about[key]) for key in ("files", "hashes", "classes"))
         labels, splits = np.array(about["labels"], dtype=np.int64), ("train",) * len(files)
         photos = Photos(files, pixels, labels, splits, hashes, classes)
-        source = Source(about["network"], tuple(about["mean"]), tuple(about["std"]))
+        source = Source(
+            about["network"], tuple(about["mean"]), tuple(about["std"]), about["weights"]
+        )
         return cls(lqf, source, photos, about["spread"], tuple(about["history"]))
 
 

@@ -6,7 +6,7 @@ import contextlib
 import difflib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lqf.backbones import IMAGENET
+from lqf.data.folder import digest_of
 from lqf.networks import last_layer
 from lqf.networks.weights import features_state, first_line, read_state
 
@@ -26,11 +27,13 @@ class Source:
         name: Name in torchvision, or ``timm/NAME``.
         mean: Of the pixels it was pre-trained on, by channel, in [0, 1].
         std: Their standard deviation.
+        weights: SHA-256 of the file of weights; empty for the published ones.
     """
 
     name: str
     mean: tuple[float, float, float] = IMAGENET.mean
     std: tuple[float, float, float] = IMAGENET.deviation
+    weights: str = ""
 
     def images(self, pixels: Any) -> Tensor:
         """Pixels as the network takes them.
@@ -61,7 +64,8 @@ def architecture(name: str) -> tuple[nn.Module, Source]:
         if not timm.is_model(short):
             raise ValueError(_unknown(name, [f"timm/{one}" for one in timm.list_models()]))
         network = timm.create_model(short, pretrained=False)
-    return network, Source(name, *(tuple(network.pretrained_cfg[key]) for key in ("mean", "std")))
+    mean, std = (tuple(network.pretrained_cfg[key]) for key in ("mean", "std"))
+    return network, Source(name, mean, std)
 
 
 def pretrained(name: str, weights: Path | None) -> tuple[nn.Module, Source]:
@@ -88,7 +92,7 @@ def pretrained(name: str, weights: Path | None) -> tuple[nn.Module, Source]:
             if state[key].shape != value.shape:
                 state[key] = value
         network.load_state_dict(features_state(state, network, [head], str(weights)))
-        return network, source
+        return network, replace(source, weights=digest_of(weights))
     if name.startswith("timm/"):
         return _published_timm(name), source
     network.load_state_dict(_published(name))

@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 
 from lqf.app.audit import Audit, audit, relabelled
-from lqf.app.fit import fit_as_told, fit_folder
+from lqf.app.fit import fit_folder, leave_one_out_error
+from lqf.app.model import PhotoModel
 from lqf.app.output import tell, write_table
-from lqf.app.photos import Photos, thumbnail
+from lqf.app.photos import Photos, read_folder, thumbnail
+from lqf.data.folder import digest_of
 from lqf.pages import write_page
 
 log = logging.getLogger(__name__)
@@ -24,15 +26,12 @@ log = logging.getLogger(__name__)
 def audit_command(options: argparse.Namespace) -> None:
     """Audit a folder."""
     started = time.perf_counter()
-    corrections = None if options.fix is None else read_corrections(options.fix)
-    model, photos, _ = fit_folder(options)
-    train = photos.split("train")
-    before: float | None = None
-    changes: list[str] = []
-    if corrections is not None:
-        before = audit(model, train, None).error
-        train, changes = relabelled(train, corrections)
-        model = fit_as_told(train, options)
+    corrected: dict[str, Any] = {}
+    if options.fix is None:
+        model, photos, _ = fit_folder(options)
+    else:
+        model, photos, corrected = put_right(options)
+    train = model.photos
     others = photos.split("val", "test") if set(photos.splits) - {"train"} else None
     found = audit(model, train, others)
     write_table(found.rows, options.output / "audit.csv")
@@ -49,15 +48,64 @@ def audit_command(options: argparse.Namespace) -> None:
             for _, row in found.confusions.head(5).iterrows()
         ],
     }
-    if corrections is not None:
-        told |= {"corrected": changes, "error_before_corrections_percent": before}
-    told |= {
+    told |= corrected | {
         "left_out": [f"{file}: {why}" for file, why in photos.unreadable],
         "page": options.output / "audit.html",
         "table": options.output / "audit.csv",
         "seconds": round(time.perf_counter() - started, 1),
     }
     tell(options, told)
+
+
+def put_right(options: argparse.Namespace) -> tuple[PhotoModel, Photos, dict[str, Any]]:
+    """The audited model with labels put right, its constants and the kernel being those it had.
+
+    Returns:
+        The model; every photograph; and what was done, in words.
+    """
+    corrections = read_corrections(options.fix)
+    model = audited(options)
+    if model is not None:
+        photos = read_folder(options.folder, model.size)
+        train, changes = relabelled(photos.split("train"), corrections)
+        known = set(zip(model.photos.files, model.photos.hashes, strict=True))
+        missing = set(zip(train.files, train.hashes, strict=True)) - known
+        if missing or photos.classes != model.classes:
+            model = None
+    refitted = model is None
+    if model is None:
+        model, photos, _ = fit_folder(options)
+        train, changes = relabelled(photos.split("train"), corrections)
+    before = leave_one_out_error(model)
+    stay = set(train.files)
+    if gone := [i for i, file in enumerate(model.photos.files) if file not in stay]:
+        model = model.without(gone)
+    if (train.labels != model.photos.labels).any():
+        model = model.relabelled(train.labels)
+    return (
+        model,
+        photos,
+        {
+            "corrected": changes,
+            "error_before_corrections_percent": before,
+            "fitted_anew": refitted,
+        },
+    )
+
+
+def audited(options: argparse.Namespace) -> PhotoModel | None:
+    """The model that an audit with these options has left in its folder; None if there is none."""
+    path = options.output / "model.lqf"
+    if not path.exists():
+        return None
+    try:
+        model = PhotoModel.load(path)
+    except ValueError:
+        return None
+    weights = "" if options.weights is None else digest_of(options.weights)
+    asked = (options.network, weights, options.train)
+    had = (model.source.name, model.source.weights, model.lqf.trained)
+    return model if had == asked and model.size in options.size else None
 
 
 def read_corrections(path: Path) -> pd.DataFrame:

@@ -3,21 +3,25 @@
 The folder of a data set gets its downloads and, when everything is there and verified,
 ``archives.json``: which files to unpack, with their digests. It appears last, so it never speaks of
 a file that is not whole.
+
+Digests that nobody has published are noted at the first good download and required afterwards, in
+datasets.lock.json beside the catalogue, which is meant to be committed.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lqf.data import pins
 from lqf.data.folder import digest_of
-from lqf.data.published import File, Published, Weights
-from lqf.data.verify import WrongFile, verify
+from lqf.data.published import CatalogueError, File, Published, Weights
+from lqf.data.unpack import kind_of
 from lqf.pages import write_text
 from lqf.provenance import sealed, unsealed
 
@@ -27,17 +31,45 @@ _Found = tuple[File, dict[str, Any]]
 """What the catalogue or the lock file says of a verified file, and what the manifest says."""
 
 
-def local_folders(named: Iterable[Path | str] = ()) -> list[Path]:
-    """List the folders in which archives may already be.
+class WrongFile(ValueError):
+    """A file is there but is not the one that is meant; the message shows what differs."""
 
-    Returns:
-        These, then those of LQF_DATA (separated like PATH).
+
+def verify(path: Path, file: File, origin: str) -> None:
+    """Refuse a file that differs from what the catalogue says.
+
+    Raises:
+        WrongFile: If size, digest or kind is not right.
+    """
+    size = path.stat().st_size
+    if file.bytes is not None and size != file.bytes:
+        raise WrongFile(
+            f"{file.name} from {origin} has {size:,} bytes, but the catalogue says {file.bytes:,}."
+        )
+    if file.digest is not None:
+        algorithm, wanted = file.digest
+        found = digest_of(path, algorithm)
+        if not found.startswith(wanted):
+            ending = "" if len(found) == len(wanted) else "…"
+            raise WrongFile(
+                f"{file.name} from {origin} has {algorithm} {found}, but the catalogue says "
+                f"{wanted}{ending}."
+            )
+    elif file.unpacked is not None and kind_of(path) is None:
+        raise WrongFile(
+            f"{file.name} from {origin} is neither a tar nor a zip archive (a page that asks to log "
+            "in, perhaps)."
+        )
+
+
+def local_folders(named: Iterable[Path] = ()) -> list[Path]:
+    """List the folders in which archives may already be: these, then those of LQF_DATA (as in PATH).
 
     Raises:
         ValueError: If one of them does not exist.
     """
     environment = os.environ.get("LQF_DATA", "")
-    folders = [Path(one) for one in (*named, *filter(None, environment.split(os.pathsep)))]
+    folders = [*named, *map(Path, filter(None, environment.split(os.pathsep)))]
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(
@@ -48,13 +80,7 @@ def local_folders(named: Iterable[Path | str] = ()) -> list[Path]:
 
 
 def candidates(name: str, file: File, folders: Iterable[Path]) -> Iterator[Path]:
-    """List the places where a file is on disk.
-
-    Args:
-        name: Name of the data set.
-        file: The file.
-        folders: Folders to look in: FOLDER/FILE and FOLDER/NAME/FILE.
-    """
+    """List where a file of a data set is on disk: in FOLDER/NAME or in FOLDER."""
     for folder in folders:
         for path in (folder / name / file.name, folder / file.name):
             if path.is_file():
@@ -80,15 +106,15 @@ def obtain(
     found: list[_Found] = []
     for part, choices in dataset.parts.items():
         chosen = [
-            [pins.pinned(file, f"{dataset.name}/{file.name}", lock) for file in choice]
+            [pinned(file, f"{dataset.name}/{file.name}", lock) for file in choice]
             for choice in choices
         ]
         files = _on_disk(dataset.name, chosen, places)
         found += files or _downloaded(dataset, part, chosen, places, attempts, offline)
     for file, entry in found:
         if file.digest is None:
-            pinned = {key: entry[key] for key in ("bytes", "sha256", "from")}
-            pins.pin(f"{dataset.name}/{file.name}", lock, pinned)
+            noted = {key: entry[key] for key in ("bytes", "sha256", "from")}
+            pin(f"{dataset.name}/{file.name}", lock, noted)
     manifest = folder / MANIFEST
     whole = sealed({"name": dataset.name, "files": [entry for _, entry in found]})
     write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", manifest)
@@ -120,6 +146,48 @@ def read_manifest(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     return files
 
 
+def lock_file(catalogue: Path) -> Path:
+    """Name the file that belongs to a catalogue."""
+    return catalogue.with_suffix(".lock.json")
+
+
+def pinned(file: File, key: str, lock: Path) -> File:
+    """Fill in digest and size that an earlier download has noted, if the catalogue has no digest."""
+    if file.digest is not None or (entry := _pins(lock).get(key)) is None:
+        return file
+    return dataclasses.replace(file, bytes=entry["bytes"], sha256=entry["sha256"])
+
+
+def pin(key: str, lock: Path, entry: Mapping[str, Any]) -> None:
+    """Note bytes, sha256 and origin of a file."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    folder = os.open(lock.parent, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        except OSError as error:
+            # NFS locks no folders. A note that is lost is made again by the next download.
+            _LOG.warning(
+                "the file system of %s knows no locks (%s): of two downloads that end at once, one may "
+                "not be noted.",
+                lock.parent,
+                error.strerror,
+            )
+        entries = {**_pins(lock), key: dict(entry)}
+        write_text(json.dumps(entries, indent=2, sort_keys=True) + "\n", lock)
+    finally:
+        os.close(folder)
+
+
+def _pins(lock: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(lock.read_text("utf-8")))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise CatalogueError(f"{lock} is not a lock file: {error}; restore or remove it.") from None
+
+
 def _on_disk(name: str, choices: Sequence[Sequence[File]], places: Sequence[Path]) -> list[_Found]:
     """Returns the first choice of which every file is on disk."""
     for choice in choices:
@@ -145,7 +213,7 @@ def _local(name: str, file: File, places: Sequence[Path]) -> _Found | None:
 
 
 def _found(file: File, path: Path, origin: str, folder: Path) -> _Found:
-    entry = {
+    return file, {
         "name": file.name,
         "path": path.name if path.parent == folder else str(path.resolve()),
         "bytes": path.stat().st_size,
@@ -154,7 +222,6 @@ def _found(file: File, path: Path, origin: str, folder: Path) -> _Found:
         "unpacked": file.unpacked,
         "move": dict(file.move),
     }
-    return file, entry
 
 
 def _downloaded(
@@ -178,14 +245,14 @@ def _downloaded(
         except NotObtained as error:
             reasons.append(str(error))
     wanted = " or ".join(
-        " and ".join(file.name + _hint(file) for file in choice) for choice in choices
+        " and ".join(
+            f"{file.name} ({' '.join(file.digest)})" if file.digest else file.name
+            for file in choice
+        )
+        for choice in choices
     )
     kind = "weights" if isinstance(dataset, Weights) else f"part {part!r} of data set"
     raise ValueError(
         f"the {kind} {dataset.name!r} cannot be had ({'; '.join(reasons)}): put "
         f"{wanted} into {folder} or into a folder that LQF_DATA names, and run again."
     )
-
-
-def _hint(file: File) -> str:
-    return f" ({file.digest[0]} {file.digest[1]})" if file.digest else ""

@@ -27,24 +27,15 @@ _FULL_INK = 16.0
 
 
 def build(spec: DatasetSpec, size: int) -> Iterator[Made]:
-    """Make a data set, one image at a time.
+    """Make a data set, one image of H = W = `size` at a time.
 
-    Args:
-        spec: Its entry in the catalogue.
-        size: Height and width of the images, H = W.
-
-    Yields:
-        The images: train, then val, then test; the classes take turns within a split.
+    Train comes first, then val, then test; the classes take turns within a split.
     """
     yield from _read(spec, size) if spec.name == "digits" else _render(spec, size)
 
 
 def count(spec: DatasetSpec) -> int | None:
-    """Tell how many images a data set will have.
-
-    Returns:
-        The number N, or None where it is known only from the source.
-    """
+    """Tell how many images a data set will have; None where it is known only from the source."""
     numbers = [spec.per_class[split] for split in SPLITS]
     known = [number for number in numbers if number is not None]
     return len(spec.classes) * sum(known) if len(known) == len(numbers) else None
@@ -74,10 +65,7 @@ def _draw(
 
 
 def read_digits(size: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Read the handwritten digits that scikit-learn ships, enlarged.
-
-    Args:
-        size: Height and width of an image, H = W.
+    """Read the handwritten digits that scikit-learn ships, enlarged to H = W = `size`.
 
     Returns:
         The images, 1797 × H × W × 3 (grey, light ink on black), and their labels, 1797.

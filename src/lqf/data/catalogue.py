@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Split = Literal["train", "val", "test"]
@@ -20,42 +20,47 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _LOWER_CASE = "abdefghijkmnqrty"
 
 
+_TARGET: Mapping[Split, int | None] = {"train": 40, "val": 15, "test": 60}
+
+
 @dataclass(frozen=True)
 class DatasetSpec:
     """One data set, as the catalogue knows it.
 
     Attributes:
         name: Key in the catalogue and name of the folder.
-        title: How tables and figures call it.
         group: ``source`` (pre-training), ``coarse`` (Table 1) or ``fine`` (Table 2).
         distance: How far the task lies from the source task.
         description: One sentence for captions.
         classes: Class names; a label is an index into them.
-        per_class: Images of one class in each split; None means all that the other splits leave.
         seed: Root of every random draw that makes the data set.
+        per_class: Images of one class in each split; None means all that the other splits leave.
         paper: The data set of the paper whose part this one plays, if there is one.
     """
 
     name: str
-    title: str
     group: Literal["source", "coarse", "fine"]
     distance: Literal["source", "real", "near", "fine", "far"]
     description: str
     classes: tuple[str, ...]
-    per_class: Mapping[Split, int | None]
     seed: int
+    per_class: Mapping[Split, int | None] = field(default_factory=lambda: _TARGET)
     paper: str | None = None
 
+    @property
+    def title(self) -> str:
+        """How tables and figures call it."""
+        return self.name.title()
 
-_TARGET: Mapping[Split, int | None] = {"train": 40, "val": 15, "test": 60}
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
 
 _SPECS = (
     DatasetSpec(
-        name="letters",
-        title="Letters",
-        group="source",
-        distance="source",
-        description="Latin letters in 16 fonts; the task that the backbone is pre-trained on.",
+        *("letters", "source", "source"),
+        "Latin letters in 16 fonts; the task that the backbone is pre-trained on.",
         classes=(*string.ascii_uppercase, *_LOWER_CASE),
         # Rounded up from 20,000, 1,000 and 1,000 images to whole classes.
         per_class={"train": 477, "val": 24, "test": 24},
@@ -63,92 +68,56 @@ _SPECS = (
         paper="ImageNet",
     ),
     DatasetSpec(
-        name="digits",
-        title="Digits",
-        group="coarse",
-        distance="real",
-        description="Digits written by hand, from scikit-learn; the one real data set of the demo.",
+        *("digits", "coarse", "real"),
+        "Digits written by hand, from scikit-learn; the one real data set of the demo.",
         classes=tuple(string.digits),
         per_class={"train": None, "val": 20, "test": 50},
         seed=1,
     ),
     DatasetSpec(
-        name="greek",
-        title="Greek",
-        group="coarse",
-        distance="near",
-        description="Small Greek letters, printed smaller, more tilted and noisier than the source task.",
-        classes=(
-            *("gamma", "nu", "upsilon", "epsilon", "zeta", "xi"),
-            *("eta", "mu", "sigma", "delta", "pi", "tau"),
-        ),
-        per_class=_TARGET,
+        *("greek", "coarse", "near"),
+        "Small Greek letters, printed smaller, more tilted and noisier than the source task.",
+        _words("gamma nu upsilon epsilon zeta xi eta mu sigma delta pi tau"),
         seed=2,
     ),
     DatasetSpec(
-        name="cyrillic",
-        title="Cyrillic",
-        group="coarse",
-        distance="near",
-        description="Cyrillic capitals that are not Latin ones, in 13 of the fonts.",
-        classes=(
-            *("Be", "De", "Zhe", "I", "El", "Tse"),
-            *("Che", "Sha", "Shcha", "E", "Yu", "Ya"),
-        ),
-        per_class=_TARGET,
+        *("cyrillic", "coarse", "near"),
+        "Cyrillic capitals that are not Latin ones, in 13 of the fonts.",
+        _words("Be De Zhe I El Tse Che Sha Shcha E Yu Ya"),
         seed=3,
     ),
     DatasetSpec(
-        name="fonts",
-        title="Fonts",
-        group="fine",
-        distance="fine",
-        description="Which of eight typefaces a letter is set in, whatever the letter.",
+        *("fonts", "fine", "fine"),
+        "Which of eight typefaces a letter is set in, whatever the letter.",
         classes=(
             *("DejaVu Sans", "DejaVu Sans Mono", "DejaVu Serif", "STIX"),
             *("CM Roman", "CM Sans", "CM Typewriter", "CM Italic"),
         ),
-        per_class=_TARGET,
         seed=4,
         paper="FGVC-Aircraft",
     ),
     DatasetSpec(
-        name="accents",
-        title="Accents",
-        group="fine",
-        distance="fine",
-        description="Which of eight diacritics a vowel carries, whatever the vowel.",
-        classes=(
-            *("grave", "acute", "circumflex", "tilde"),
-            *("diaeresis", "macron", "breve", "ogonek"),
-        ),
-        per_class=_TARGET,
+        *("accents", "fine", "fine"),
+        "Which of eight diacritics a vowel carries, whatever the vowel.",
+        _words("grave acute circumflex tilde diaeresis macron breve ogonek"),
         seed=5,
         paper="CUB-200",
     ),
     DatasetSpec(
-        name="styles",
-        title="Styles",
-        group="fine",
-        distance="fine",
-        description="Weight, slant and serifs of a letter, whatever the letter.",
+        *("styles", "fine", "fine"),
+        "Weight, slant and serifs of a letter, whatever the letter.",
         classes=tuple(
             f"{family} {style}"
             for family in ("sans", "serif")
             for style in ("regular", "bold", "oblique", "bold oblique")
         ),
-        per_class=_TARGET,
         seed=6,
         paper="Stanford Cars",
     ),
     DatasetSpec(
-        name="textures",
-        title="Textures",
-        group="coarse",
-        distance="far",
-        description="Procedural textures in random colours, scales and directions; no glyphs.",
-        classes=("stripes", "checks", "dots", "rings", "zigzag", "bricks", "cells", "clouds"),
-        per_class=_TARGET,
+        *("textures", "coarse", "far"),
+        "Procedural textures in random colours, scales and directions; no glyphs.",
+        _words("stripes checks dots rings zigzag bricks cells clouds"),
         seed=7,
     ),
 )

@@ -62,15 +62,15 @@ def _prepare(options: argparse.Namespace) -> None:
     from lqf.data import catalogue, prepare
 
     if (own := settings.get("own")) is not None:
-        from lqf.data.own import OwnData
-        from lqf.data.prepare_own import prepare_own
+        from lqf import documents
+        from lqf.config_sections import OwnKeys
 
-        data = OwnData.read(own)
-        prepare_own(options.name, data, options.output, size, options.workers)
+        data = documents.validated(OwnKeys, own, "own data key")
+        prepare.prepare_own(options.name, data, options.output, size, options.workers)
     elif options.name in catalogue.DEMO:
         prepare.prepare(options.name, options.output, size)
     else:
-        from lqf.data.published_reader import read
+        from lqf.data.published import read
 
         dataset = read(options.catalogue).get(options.name)
         archives = options.archives or Path("archives", options.name)
@@ -79,9 +79,8 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _download(options: argparse.Namespace) -> None:
     _stop_cleanly()
-    from lqf.data import pins
-    from lqf.data.archives import local_folders, obtain
-    from lqf.data.published_reader import default_path, find_weights, read
+    from lqf.data.archives import local_folders, lock_file, obtain
+    from lqf.data.published import default_path, find_weights, read
 
     path = options.catalogue or default_path()
     catalogue = read(path)
@@ -91,16 +90,16 @@ def _download(options: argparse.Namespace) -> None:
         else catalogue.get(options.name),
         options.output,
         local=local_folders(options.local),
-        lock=pins.lock_file(path),
+        lock=lock_file(path),
         attempts=options.attempts,
         offline=options.offline,
     )
 
 
 def _datasets(options: argparse.Namespace) -> None:
-    from lqf.data import pins, status
-    from lqf.data.archives import local_folders
-    from lqf.data.published_reader import default_path, read
+    from lqf.data import status
+    from lqf.data.archives import local_folders, lock_file
+    from lqf.data.published import default_path, read
 
     path = options.catalogue or default_path()
     catalogue = read(path)
@@ -117,7 +116,7 @@ def _datasets(options: argparse.Namespace) -> None:
     if options.name is None:
         raise ValueError(f"name the data set to check, one of {', '.join(catalogue.datasets)}.")
     dataset = catalogue.get(options.name)
-    lines, missing = status.check(dataset, options.archives, local, pins.lock_file(path))
+    lines, missing = status.check(dataset, options.archives, local, lock_file(path))
     print(json.dumps({"files": lines, "missing": missing}) if options.json else "\n".join(lines))
     if missing:
         raise ValueError(

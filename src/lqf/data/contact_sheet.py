@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from lqf.data.fonts import load_font
+from lqf.data.glyphs import load_font
 
 _ROWS = 14  # classes below one another before the next column of classes begins
 _LARGEST, _TOTAL = 10, 240  # images of a class, and about of all
@@ -22,14 +22,7 @@ def contact_sheet(
     groups: Sequence[Sequence[int]],
     classes: Sequence[str],
 ) -> Image.Image:
-    """Draw the sheet.
-
-    Args:
-        title: Line at the top.
-        images: N × H × W × 3, H = W.
-        groups: For each class the rows of its images; the first ones are shown.
-        classes: Names of the classes.
-    """
+    """Draw the first images of every class: `groups` has their rows in N × H × W × 3, H = W."""
     zoom = max(1, _SIDE // images.shape[1])
     side = min(_SIDE, zoom * images.shape[1])
     cell = side + _GAP

@@ -26,12 +26,7 @@ class Undecodable(ValueError):
 
 @dataclass(frozen=True)
 class Decoded:
-    """An image.
-
-    Attributes:
-        pixels: S × S × 3.
-        truncated: The file ends early; the missing rows are grey.
-    """
+    """Pixels, S × S × 3, and whether the file ends early; its missing rows are grey."""
 
     pixels: NDArray[np.uint8]
     truncated: bool
@@ -43,10 +38,7 @@ def decode(data: bytes, size: int, cut_bottom: int = 0) -> Decoded:
     The kind of file is told by its content. Transparent pixels become white, CMYK and palettes are
     converted, 16-bit greys are scaled to 8 bit, and of an animation the first image is taken.
 
-    Args:
-        data: The file.
-        size: Height and width of the result, S.
-        cut_bottom: Rows to cut off the bottom of the stored image first.
+    The result has S = `size`; `cut_bottom` rows of the stored image are cut off first.
 
     Raises:
         Undecodable: If it cannot be decoded.

@@ -10,11 +10,13 @@ import json
 import os
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lqf.data.catalogue import SPLITS
 from lqf.provenance import sealed, unsealed
 
 FILES = ("images.npy", "index.csv", "dataset.json", "contact_sheet.png")
@@ -27,9 +29,7 @@ COLUMNS = ("row", "class", "label", "split", "source", "sha256")
 def replacing(folder: Path | str, image_size: int) -> Iterator[Path]:
     """Write a data set beside its folder and put it in place by renaming, all of it or nothing.
 
-    Args:
-        folder: Where the data set goes; an earlier version in it is replaced.
-        image_size: Height and width of the stored images in pixels.
+    An earlier version in it is replaced. Stored images have H = W = `image_size`.
 
     Yields:
         An empty folder to write to. It is gone afterwards, whatever happens.
@@ -62,12 +62,7 @@ def replacing(folder: Path | str, image_size: int) -> Iterator[Path]:
 
 
 def write_index(folder: Path, rows: Iterable[tuple[str, int, str, str, str]]) -> None:
-    """Write index.csv.
-
-    Args:
-        folder: Where to write.
-        rows: Class, label, split, source and sha256 of each image, in the order of the array.
-    """
+    """Write class, label, split, source and sha256 of each image, in the order of the array."""
     lines = io.StringIO(newline="")
     writer = csv.writer(lines, lineterminator="\n")
     # A carriage return in a name ends a line for readers, but is no reason to quote for this writer.
@@ -109,9 +104,7 @@ def read_description(folder: Path) -> dict[str, Any]:
 def read_checked(folder: Path, files: Collection[str] = FILES[:2]) -> dict[str, Any]:
     """Read dataset.json, and see that files beside it are the ones that it was written for.
 
-    Args:
-        folder: The prepared data set.
-        files: Which to look at; images.npy takes about a second a gigabyte.
+    To look at images.npy takes about a second a gigabyte.
 
     Raises:
         ValueError: If a bit of one of them differs.
@@ -122,6 +115,28 @@ def read_checked(folder: Path, files: Collection[str] = FILES[:2]) -> dict[str, 
         if name in files and digest != _digest_once(path, path.stat().st_mtime_ns):
             raise ValueError(_damaged(folder, name))
     return description
+
+
+def problems(folder: Path) -> Iterator[str]:
+    """Tell what is wrong with a prepared data set, if it is there already; reads text files only."""
+    index, about = folder / "index.csv", folder / "dataset.json"
+    if not (index.is_file() and about.is_file()):
+        return
+    try:
+        classes = read_checked(folder, [index.name]).get("classes", [])
+    except ValueError as error:
+        yield str(error)
+        return
+    with open(index, newline="", encoding="utf-8") as handle:
+        counts = Counter((row["split"], row["class"]) for row in csv.DictReader(handle))
+    for split in SPLITS:
+        empty = [name for name in classes if not counts[split, name]]
+        if empty:
+            yield (
+                f"data set {folder.name!r} in {folder} has no image of class {empty[0]!r} in split "
+                f"{split!r} ({len(empty)} of {len(classes)} classes are empty there): every class "
+                "needs at least one in train, val and test; prepare the data set again."
+            )
 
 
 @functools.cache

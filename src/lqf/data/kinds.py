@@ -32,11 +32,7 @@ def kind_of_file(path: str | os.PathLike[str]) -> str | None:
 
 
 def kind_of(start: bytes) -> str | None:
-    """Tell an image by how it begins.
-
-    Returns:
-        ``image``; ``HEIC``, which Pillow does not read; or None.
-    """
+    """Tell an image by how it begins: ``image``; ``HEIC``, which Pillow does not read; or None."""
     if start[4:8] == b"ftyp":
         brand = start[8:12]
         return "image" if brand in {b"avif", b"avis"} else "HEIC" if brand in _HEIC else None

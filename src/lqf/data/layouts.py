@@ -27,33 +27,25 @@ def _images_under(root: Path) -> list[str]:
     return sorted(one.relative_to(root).as_posix() for one in found)
 
 
-def _lines_of(root: Path, name: str, dataset: Published) -> list[str]:
-    """Read the lines of a list that are not empty, without what surrounds them.
-
-    Raises:
-        WrongListing: If it is missing, or no text.
-    """
-    _require(root, name, dataset)
-    try:
-        text = (root / name).read_text("utf-8")
-    except UnicodeDecodeError:
-        raise WrongListing(
-            f"{name!r} of data set {dataset.name!r} is no text: get its archive again."
-        ) from None
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _require(root: Path, name: str, dataset: Published) -> None:
-    """Refuse archives without a file.
-
-    Raises:
-        WrongListing: If it is missing.
-    """
+# Return a file of the archives.
+def _file(root: Path, name: str, dataset: Published) -> Path:
     if not (root / name).is_file():
         raise WrongListing(
             f"the archives of data set {dataset.name!r} do not hold {name!r}: they are not complete, or "
             "of another edition; get them again."
         )
+    return root / name
+
+
+# Return the lines of a list that are not empty, without what surrounds them.
+def _lines_of(root: Path, name: str, dataset: Published) -> list[str]:
+    try:
+        text = _file(root, name, dataset).read_text("utf-8")
+    except UnicodeDecodeError:
+        raise WrongListing(
+            f"{name!r} of data set {dataset.name!r} is no text: get its archive again."
+        ) from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _readable(key: str) -> str:
@@ -62,6 +54,7 @@ def _readable(key: str) -> str:
     return (name if dot and number.isdigit() else key).replace("_", " ")
 
 
+# Make a listing of what a data set's own lists say.
 def _listing_of(
     root: Path,
     dataset: Published,
@@ -69,12 +62,6 @@ def _listing_of(
     keys: Sequence[str],
     display: Callable[[str], str] = _readable,
 ) -> Listing:
-    """Make a listing of what a data set's own lists say.
-
-    Raises:
-        WrongListing: If a row names another class, or more images are missing than the catalogue
-            tolerates.
-    """
     labels = {key: label for label, key in enumerate(keys)}
     for path, key, _ in rows:
         if key not in labels:
@@ -267,9 +254,9 @@ def _array(root: Path, name: str, dataset: Published, key: str) -> Any:
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
 
-    _require(root, name, dataset)
+    file = _file(root, name, dataset)
     try:
-        return loadmat(root / name, squeeze_me=True)[key].ravel()
+        return loadmat(file, squeeze_me=True)[key].ravel()
     except (KeyError, MatReadError, NotImplementedError, TypeError, ValueError, OSError) as error:
         raise WrongListing(
             f"{name!r} of data set {dataset.name!r} cannot be read ({type(error).__name__}: {error}): get "

@@ -56,12 +56,8 @@ def draw(listing: Listing, rule: SplitRule, source: Split | None, target: Split)
 
     The order of the draw is that of sha256(seed/path), so it depends on nothing but names.
 
-    Args:
-        listing: The images.
-        rule: per_class: all but `train` images of every class are moved; fraction: about `test` of
-            every class, and at least one. With a group, files that share it move together.
-        source: The split to take from.
-        target: The split to move to.
+    By the rule per_class all but `train` images of every class are moved from `source` to `target`, by
+    fraction about `test` of every class, and at least one. With a group, files that share it move together.
     """
     pool = [entry for entry in listing.entries if entry.split == source]
     numbers = Counter(entry.label for entry in pool)
@@ -175,11 +171,7 @@ def checked(listing: Listing, name: str) -> Listing:
 
 
 def class_names(keys: Sequence[str], display: Callable[[str], str]) -> tuple[str, ...]:
-    """Make names of classes readable, if they stay distinct.
-
-    Returns:
-        The names; the keys themselves if two names were the same.
-    """
+    """Make names of classes readable, if they stay distinct; else they are the keys themselves."""
     names = tuple(display(key) for key in keys)
     return names if len(set(names)) == len(names) and all(names) else tuple(keys)
 

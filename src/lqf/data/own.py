@@ -8,85 +8,32 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import cast
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
-from pydantic.dataclasses import dataclass
-
-from lqf import documents
+from lqf.config_sections import OwnKeys
 from lqf.data.catalogue import SPLITS, Split
 from lqf.data.kinds import kind_of_file
 from lqf.data.listing import Entry, Listing, WrongListing, checked, draw
 from lqf.data.own_folder import list_folder
-from lqf.data.published import CHECKED, Group, SplitRule
+from lqf.data.published import SplitRule
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
 _COLUMNS = ("path", "class", "split")
 
 
-@dataclass(frozen=True, config=CHECKED)
-class OwnData:
-    """Where a user's images are and how to split what is not split.
-
-    Attributes:
-        folder: Folder with ``train/CLASS/*`` and, if they exist, ``val/CLASS/*`` and ``test/CLASS/*``.
-        index: CSV file with the columns path, class and, if it likes, split; instead of `folder`.
-        root: What the paths in `index` are relative to; by default its folder.
-        title: How tables call the data set; by default its name.
-        test: Fraction of the images to test on, where there is no test split.
-        validation: Fraction of the training images set aside, where there is no validation split.
-        seed: Of the draws.
-        group: Files with the same first group of this pattern stay in the same split.
-    """
-
-    folder: Path | None = None
-    index: Path | None = None
-    root: Path | None = None
-    title: str | None = None
-    test: Fraction = 0.2
-    validation: Fraction = 0.1
-    seed: int = 0
-    group: Group | None = None
-
-    @model_validator(mode="after")
-    def _one_place(self) -> OwnData:
-        if (self.folder is None) == (self.index is None):
-            raise ValueError("there must be either the key 'folder' or the key 'index'")
-        return self
-
-    @classmethod
-    def read(cls, settings: Mapping[str, Any]) -> OwnData:
-        """Make it from the keys of a configuration.
-
-        Args:
-            settings: Attributes by name.
-
-        Raises:
-            ValueError: If a key does not exist or does not fit.
-        """
-        try:
-            return TypeAdapter(cls).validate_python(dict(settings))
-        except ValidationError as error:
-            raise ValueError(documents.problems(error, "own data key", cls)) from None
-
-
-def list_own(name: str, own: OwnData) -> tuple[Listing, Path]:
-    """List a user's images with their splits.
-
-    Returns:
-        The images, and the folder that their paths are relative to.
+def list_own(name: str, own: OwnKeys) -> tuple[Listing, Path]:
+    """List a user's images with their splits, and name the folder that their paths are relative to.
 
     Raises:
         WrongListing: If what is there does not make a data set.
     """
     if own.folder is not None:
-        root = own.folder
+        root = Path(own.folder)
         listing = list_folder(name, root)
     else:
-        index = cast(Path, own.index)
-        root = own.root or index.parent
+        index = Path(cast(str, own.index))
+        root = Path(own.root) if own.root else index.parent
         listing = _from_index(name, index, root)
     if len(listing.classes) < 2:
         raise WrongListing(

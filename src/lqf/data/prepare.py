@@ -29,6 +29,7 @@ from lqf.data.pack import pack
 
 if TYPE_CHECKING:
     # With pydantic, which the demo does without.
+    from lqf.config_sections import OwnKeys
     from lqf.data.published import Published
 
 _LOG = logging.getLogger(__name__)
@@ -38,12 +39,7 @@ def prepare(name: str, folder: Path | str, image_size: int = 24) -> None:
     """Make a data set of the demo and write it to disk.
 
     The files are written beside the folder first and take its place by renaming, so a run that
-    fails or is interrupted leaves the folder as it was.
-
-    Args:
-        name: A name out of the catalogue.
-        folder: Where to write; an earlier version of the data set in it is replaced.
-        image_size: Height and width of the images in pixels, H = W.
+    fails or is interrupted leaves the folder as it was. Images have H = W = `image_size`.
 
     Raises:
         ValueError: If the name or the size is not allowed, if the folder holds anything that is
@@ -104,6 +100,30 @@ def prepare_published(
         write_listing(listing, root, partial, image_size, about, cut_bottom=cut, workers=workers)
 
 
+def prepare_own(
+    name: str,
+    own: OwnKeys,
+    folder: Path,
+    image_size: int = 256,
+    workers: int | None = None,
+) -> None:
+    """Make the packed form of a user's images; the folder gets all of it or nothing."""
+    from lqf.data.own import list_own
+
+    about = {
+        "name": name,
+        "title": own.title or name,
+        "group": "coarse",
+        "distance": "real",
+        "description": f"Own images from {own.folder or own.index}.",
+        "seed": own.seed,
+        "paper": None,
+    }
+    with replacing(folder, image_size) as partial:
+        listing, root = list_own(name, own)
+        write_listing(listing, root, partial, image_size, about, workers=workers)
+
+
 def write_listing(
     listing: Listing,
     root: Path,
@@ -113,7 +133,6 @@ def write_listing(
     *,
     cut_bottom: int = 0,
     workers: int | None = None,
-    progress: bool = True,
 ) -> None:
     """Decode image files and write the four files of a data set.
 
@@ -125,7 +144,6 @@ def write_listing(
         about: What else dataset.json says; has at least name and title.
         cut_bottom: Rows to cut off the bottom of every stored image.
         workers: Processes; None takes every core.
-        progress: Whether a bar shows how far it is.
     """
     name, entries = about["name"], ordered(listing.entries)
     paths = [entry.path for entry in entries]
@@ -136,7 +154,7 @@ def write_listing(
         size,
         cut_bottom=cut_bottom,
         workers=workers,
-        name=name if progress else None,
+        name=name,
     )
     twice = [
         [paths[first], paths[row]]

@@ -1,20 +1,27 @@
 """The data sets of the paper and the published weights: every key of `config/datasets.yaml`.
 
-Each class checks what it is made of, whoever makes it; `lqf.data.published_reader` reads the file. This
-module is read while a workflow is being planned, so it imports neither torch nor Pillow.
+Each class checks what it is made of, whoever makes it. Read while a workflow is being planned, so it
+imports neither torch nor Pillow.
 """
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from lqf import backbones, documents
 from lqf.data.catalogue import DEMO, Split
+
+# Torchvision ends the name of a file with the beginning of its sha256.
+_PREFIX = re.compile(r".*-([0-9a-f]{8,64})\.pth")
 
 
 class CatalogueError(ValueError):
@@ -42,7 +49,7 @@ def _both_ends(value: Any) -> Any:
 
 
 Count = Annotated[int, Field(gt=0, strict=True)]
-Name = Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$"), AfterValidator(_not_of_the_demo)]
+Name = Annotated[str, Field(pattern=documents.NAME), AfterValidator(_not_of_the_demo)]
 FileName = Annotated[str, Field(pattern=r"^[^./\\][^/\\]*$")]
 Address = Annotated[str, Field(pattern="^https?://")]
 Group = Annotated[str, AfterValidator(_group)]
@@ -252,3 +259,61 @@ class Catalogue:
         raise CatalogueError(
             f"unknown data set {name!r}: {hint}the catalogue has {', '.join(self.datasets)}."
         )
+
+
+def default_path() -> Path:
+    """Find the catalogue: LQF_CATALOGUE, else config/datasets.yaml here, else the source tree's."""
+    if named := os.environ.get("LQF_CATALOGUE"):
+        return Path(named)
+    here = Path("config", "datasets.yaml")
+    return here if here.is_file() else Path(__file__).resolve().parents[3] / here
+
+
+def read(path: Path | str | None = None) -> Catalogue:
+    """Read the catalogue, by default from `default_path`.
+
+    Raises:
+        CatalogueError: If the file is missing or a key in it is wrong; one line for each key.
+    """
+    path = Path(path or default_path())
+    try:
+        return documents.validated(Catalogue, documents.read(path), "catalogue key")
+    except FileNotFoundError:
+        raise CatalogueError(
+            f"there is no catalogue {path}: run in the folder that holds config/datasets.yaml, or "
+            "name the file with --catalogue or LQF_CATALOGUE."
+        ) from None
+    except documents.BadDocument as error:
+        raise CatalogueError(f"the catalogue cannot be read: {error}") from None
+    except documents.WrongKeys as wrong:
+        raise CatalogueError(str(wrong)) from None
+
+
+def find_weights(catalogue: Catalogue, name: str) -> Weights:
+    """Look up NETWORK.SOURCE as ``resnet18.imagenet1k_v1``, in the catalogue, then in torchvision.
+
+    Raises:
+        CatalogueError: If neither knows them.
+    """
+    if name in catalogue.weights:
+        return catalogue.weights[name]
+    network, _, source = name.partition(".")
+    backbones.check_network(network)
+    from torchvision import models
+
+    if network == backbones.DEMO or source not in backbones.sources(network, "relu"):
+        allowed = ", ".join(f"{network}.{one}" for one in backbones.sources(network, "relu"))
+        raise CatalogueError(
+            f"there are no published weights {name!r}: those of {network!r} are {allowed or 'none'}."
+        )
+    found = models.get_model_weights(network)[source.upper()]
+    file_name = PurePosixPath(urlsplit(found.url).path).name
+    prefix = _PREFIX.fullmatch(file_name)
+    accuracy = found.meta.get("_metrics", {}).get("ImageNet-1K", {}).get("acc@1")
+    return Weights(
+        name=name,
+        title=f"{network}, torchvision {source.upper()}",
+        licence="BSD-3-Clause",
+        top1=accuracy,
+        file=File(file_name, (found.url,), prefix=prefix[1] if prefix else None),
+    )

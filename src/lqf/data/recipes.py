@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from lqf.data.catalogue import DEMO
-from lqf.data.fonts import COMPUTER_MODERN, DEJAVU, STIX
-from lqf.data.glyphs import Variation
+from lqf.data.glyphs import COMPUTER_MODERN, DEJAVU, STIX, Variation
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lqf.data import pins
-from lqf.data.archives import MANIFEST, candidates
+from lqf.data.archives import MANIFEST, WrongFile, candidates, pinned, verify
 from lqf.data.catalogue import SPLITS, Split
 from lqf.data.published import Catalogue, File, Published
-from lqf.data.verify import WrongFile, verify
 
 
 def overview(
@@ -59,11 +57,7 @@ def state(dataset: Published, archives: Path, local: Sequence[Path], data: Path)
 def check(
     dataset: Published, archives: Path, local: Sequence[Path], lock: Path
 ) -> tuple[list[str], list[str]]:
-    """Verify what is on disk of a data set.
-
-    Returns:
-        A line for each file, and the parts of which no choice is complete.
-    """
+    """Verify what is on disk: a line for each file, and the parts of which no choice is complete."""
     places = [archives / dataset.name, *local]
     lines, missing = [], []
     for part, choices in dataset.parts.items():
@@ -71,7 +65,7 @@ def check(
         for number, choice in enumerate(choices):
             found = []
             for plain in choice:
-                file = pins.pinned(plain, f"{dataset.name}/{plain.name}", lock)
+                file = pinned(plain, f"{dataset.name}/{plain.name}", lock)
                 good, text = _check(dataset, file, places)
                 found.append(good)
                 mark = "ok     " if good else "missing"

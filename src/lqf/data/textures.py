@@ -22,11 +22,7 @@ _NOISE = 0.12
 
 
 def render_texture(name: str, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw one image of a texture.
-
-    Returns:
-        The image, H × W × 3.
-    """
+    """Draw one image of a texture, H × W × 3 with H = W = `size`."""
     fine = OVERSAMPLING * size
     line = (np.arange(fine) + 0.5) / fine - 0.5
     angle = rng.uniform(0.0, 2.0 * np.pi)

@@ -16,8 +16,8 @@ import requests
 import urllib3
 from tqdm import tqdm
 
+from lqf.data.archives import WrongFile, verify
 from lqf.data.published import File
-from lqf.data.verify import WrongFile, verify
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 20
@@ -42,12 +42,9 @@ class _Broken(requests.RequestException):
 
 
 def download(file: File, folder: Path, attempts: int = 6) -> tuple[Path, str]:
-    """Download and verify a file.
+    """Download and verify a file; its addresses are tried in their order.
 
-    Args:
-        file: The file; its addresses are tried in their order.
-        folder: Where it gets its name.
-        attempts: Attempts at each address; the pauses between them grow by a second each.
+    The pauses between the attempts at an address grow by a second each.
 
     Returns:
         The file, and the address that gave it.

@@ -1,7 +1,8 @@
 """Unpack archives into a folder, and nothing outside it.
 
-Only files that a pattern names are written. Names that are absolute or climb out of the folder,
-links, devices, and content beyond the stated size are refused, whatever the archive says of itself.
+Only plain files that a pattern names are written: no link is made or followed. Names that are absolute
+or climb out of the folder, links and devices in the place of files, and content beyond the stated size
+are refused, whatever the archive says of itself.
 A backslash separates folders, as in archives that were made on Windows.
 """
 
@@ -11,7 +12,6 @@ import bz2
 import errno
 import gzip
 import lzma
-import os
 import re
 import shutil
 import struct
@@ -22,9 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
-
-from lqf.data.verify import kind_of
+from typing import IO, Any, Literal
 
 RUBBISH = ("__MACOSX/**", "**/.DS_Store", "**/._*", "**/Thumbs.db")
 """What operating systems leave in archives."""
@@ -55,8 +53,19 @@ class UnsafeArchive(ValueError):
     """An archive that would write outside its folder or past its size; nothing of it is used."""
 
 
-# Name, target of a link, whether it is a device, content of a plain file.
-_Member = tuple[str, str | None, bool, IO[bytes] | None]
+_Member = tuple[str, IO[bytes] | None]
+"""Name, and content of a plain file."""
+
+
+def kind_of(path: Path) -> Literal["tar", "zip"] | None:
+    """Tell an archive by its content; None if it is no archive."""
+    # A tar may end with a zip that it holds, so it is asked first.
+    try:
+        if tarfile.is_tarfile(path):
+            return "tar"
+    except (EOFError, OSError, zlib.error, lzma.LZMAError):
+        return "tar"  # Compressed, and damaged at its very beginning.
+    return "zip" if zipfile.is_zipfile(path) else None
 
 
 def unpack(
@@ -100,15 +109,15 @@ def unpack(
     counted: Counter[str] = Counter()
     written = number = 0
     with _damage_told(archive):
-        for member in _tar(archive) if kind == "tar" else _zip(archive):
-            name, content = _safe_name(member, archive, move or {}), member[-1]
+        for inside, content in _tar(archive) if kind == "tar" else _zip(archive):
+            name = _safe_name(inside, archive, move or {})
             skipped = next((one for one, found in rubbish.items() if found.fullmatch(name)), None)
             if skipped is not None:
                 counted[skipped] += 1
             elif any(one.fullmatch(name) for one in wanted.values()):
                 if content is None:
                     raise UnsafeArchive(
-                        f"{archive} has {member[0]!r}, which is a link or a device where a file is "
+                        f"{archive} has {inside!r}, which is a link or a device where a file is "
                         "expected: it is not unpacked."
                     )
                 written += _copy(content, folder / name, limit - written, archive, limit)
@@ -141,20 +150,13 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile("".join(meaning.get(one, re.escape(one)) for one in parts), re.DOTALL)
 
 
-def _safe_name(member: _Member, archive: Path, move: Mapping[str, str]) -> str:
-    # Returns the name under which a member is written.
-    name, link, special, _ = member
+# Returns the name under which a member is written, relative to the folder.
+def _safe_name(name: str, archive: Path, move: Mapping[str, str]) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
     outside = path.is_absolute() or ".." in path.parts
     if outside or re.match(r"[A-Za-z]:", name) or "\0" in name:
         raise UnsafeArchive(
             f"{archive} has {name!r}, a name that leads out of its folder: it is not unpacked."
-        )
-    if special:
-        raise UnsafeArchive(f"{archive} has the device {name!r}: it is not unpacked.")
-    if link is not None and os.path.normpath(path.parent / link).startswith(("/", "..")):
-        raise UnsafeArchive(
-            f"{archive} has {name!r}, a link to {link!r} outside its folder: it is not unpacked."
         )
     for old, new in move.items():
         if path.is_relative_to(old):
@@ -169,14 +171,8 @@ def _tar(archive: Path) -> Iterator[_Member]:
     # A stream keeps no list of its members; its buffer is copied at each read, so it is small.
     with opener(archive, "rb") as stream, tarfile.open(None, "r|", stream, _BUFFER) as tar:
         for one in tar:
-            if one.isdir():
-                _safe_name((one.name, None, False, None), archive, {})
-                continue
-            link = one.linkname if one.issym() or one.islnk() else None
-            if one.islnk() and not one.linkname.startswith("/"):
-                # Hard links are named from the top of the archive, symbolic ones from their folder.
-                link = "../" * len(PurePosixPath(one.name).parent.parts) + one.linkname
-            yield one.name, link, one.isdev(), tar.extractfile(one) if one.isreg() else None
+            if not one.isdir():
+                yield one.name, tar.extractfile(one) if one.isreg() else None
         # The sums of the compressed content stand behind what a tar takes for its end.
         while stream.read(_CHUNK):
             pass
@@ -186,12 +182,9 @@ def _zip(archive: Path) -> Iterator[_Member]:
     with zipfile.ZipFile(archive) as bundle:
         for one in bundle.infolist():
             if one.is_dir():
-                _safe_name((one.filename, None, False, None), archive, {})
                 continue
             if (one.external_attr >> 16) & 0o170000 == _LINK:
-                with bundle.open(one) as content:
-                    link = content.read(4096).decode("utf-8", "replace")
-                yield one.filename, link, False, None
+                yield one.filename, None
                 continue
             if one.flag_bits & _ENCRYPTED:
                 raise UnsafeArchive(
@@ -207,7 +200,7 @@ def _zip(archive: Path) -> Iterator[_Member]:
                     "again as an ordinary zip."
                 ) from None
             with content:
-                yield one.filename, None, False, content
+                yield one.filename, content
 
 
 def _copy(content: IO[bytes], target: Path, left: int, archive: Path, limit: int) -> int:

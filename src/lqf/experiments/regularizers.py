@@ -190,7 +190,7 @@ def make_regularizer(
     """The regulariser of that name, with its paper's constants.
 
     Args:
-        name: one of `lqf.method.REGULARIZERS`.
+        name: a `regularizer` of `lqf.method.Method`.
         labels: labels of the training samples, N.
         loss: the loss; cross-entropy where the targets change.
         network: the network at w0.

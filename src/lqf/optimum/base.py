@@ -148,6 +148,10 @@ class Optimum:
         """The optimum of the samples in ``kept``, without those in ``gone``, at the same μ and M."""
         raise NotImplementedError
 
+    def relabel(self, target: Tensor) -> Self:
+        """The optimum for other targets R, N × C, at the same μ and M."""
+        raise NotImplementedError
+
     def extend(self, images: Tensor, target: Tensor, noise: Tensor | None) -> Self:
         """The optimum with further samples at the same μ and M."""
         raise NotImplementedError

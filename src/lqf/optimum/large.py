@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -138,6 +138,11 @@ class LargeOptimum(Optimum):
         """The optimum of the samples in ``kept`` at the same μ and M, from where this one is."""
         shared = None if self.shared is None else self.shared[kept][:, kept]
         return self._again(self.problem.select(kept), self.coefficients[kept], shared)
+
+    def relabel(self, target: Tensor) -> LargeOptimum:
+        """The optimum for other targets R, N × C, at the same μ and M, from where this one is."""
+        problem = replace(self.problem, target=target, resume=None)
+        return self._again(problem, self.coefficients, self.shared)
 
     def extend(self, images: Tensor, target: Tensor, noise: Tensor | None) -> LargeOptimum:
         """The optimum with further samples at the same μ and M, from where this one is."""

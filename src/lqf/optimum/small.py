@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -58,6 +58,13 @@ class SmallOptimum(Optimum):
         """The optimum of the samples in ``kept``, without those in ``gone``, at the same μ and M."""
         effort = Effort(fit=self.certificate)
         problem, ridge = self.problem.select(kept), self.dual.remove(gone)
+        return self.solved(problem, self.samples, self.metric, ridge, None, effort)
+
+    def relabel(self, target: Tensor) -> SmallOptimum:
+        """The optimum for other targets R, N × C, at the same μ and M; the kernel is that of before."""
+        effort, old = Effort(fit=self.certificate), self.dual
+        ridge = DenseRidge(old.gram, target, old.mu, old.noise, factor=old.factor)
+        problem = replace(self.problem, target=target, resume=None)
         return self.solved(problem, self.samples, self.metric, ridge, None, effort)
 
     def extend(self, images: Tensor, target: Tensor, noise: Tensor | None) -> SmallOptimum:

@@ -54,7 +54,7 @@ def _plan(options: argparse.Namespace) -> None:
     import yaml
 
     from lqf import config as settings
-    from lqf.data.published_reader import default_path, read
+    from lqf.data.published import default_path, read
     from lqf.plan import summary
 
     path = default_path()

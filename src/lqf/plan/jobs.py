@@ -41,7 +41,9 @@ def _backbones(config: Mapping[str, Any]) -> set[tuple[str, int]]:
     """The activation and seed of every pre-trained network that a job reads."""
     points = settings.points(config)
     tour = config["backbone"]["pretrain"] is not None
-    found = {(points["lqf"].activation, config["seeds"][0])} if tour else set()
+    found: set[tuple[str, int]] = (
+        {(points["lqf"].activation, config["seeds"][0])} if tour else set()
+    )
     for name, section in config["experiments"].items():
         for method in section.get("methods", [IMPLIED.get(name, "lqf")]):
             found |= {(points[method].activation, seed) for seed in section["seeds"]}

@@ -11,18 +11,36 @@ from typing import Any
 
 from lqf import backbones
 from lqf import config as settings
-from lqf.data.own import OwnData, list_own
-from lqf.data.published import Catalogue
+from lqf.amounts import Images, images_of
+from lqf.config_sections import OwnKeys
+from lqf.data.own import list_own
+from lqf.data.published import Catalogue, File, Published, Weights
 from lqf.data.status import gigabytes
 from lqf.pages import render
 from lqf.plan import jobs, times, work
-from lqf.plan.images import Images, images_of
 from lqf.plan.machine import DEFAULT_GPU, Machine, on_gpu
-from lqf.plan.storage import Fetched, fetched
 from lqf.plan.times import Hours, Measured
 from lqf.plan.work import Work
 
 _WIDTH = 100
+_SWAP = (
+    ", or set backbone.weights.leaky_relu: swap, which puts the leaky ReLU into the ReLU's weights and takes "
+    "new statistics of batch norm (a deviation from the paper, which the report declares)"
+)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """One thing that is downloaded: its bytes as far as known, and files whose size is not.
+
+    Besides, a sentence for what may have to be put in place by hand, and parts with a single address.
+    """
+
+    name: str
+    bytes: int
+    unknown: tuple[str, ...]
+    by_hand: tuple[str, ...]
+    single: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,35 @@ class Plan:
     basis: str
 
 
+def fetched(one: Published | Weights, folder: str, *, leaky: bool = False) -> Fetched:
+    """What the best choice of each part with an address takes.
+
+    `folder` is where archives may be put; weights for the leaky ReLU may be put into others instead.
+    """
+    sentences, single = [], []
+    for part, choices in one.parts.items():
+        surely = [all(file.urls and not file.caution for file in choice) for choice in choices]
+        if not any(surely):
+            reasons = [f"{file.name}: {_reason(file)}" for choice in choices for file in choice]
+            wanted = " or ".join(" and ".join(file.name for file in choice) for choice in choices)
+            sentences.append(
+                f"{one.name}, {part}: {'; '.join(reasons)}. If the download fails, put {wanted} into "
+                f"{folder}/{one.name} or into a folder that LQF_DATA names{_SWAP if leaky else ''}."
+            )
+        addresses = [len(file.urls) for choice in choices for file in choice]
+        alive = sum(all(file.urls for file in choice) for choice in choices)
+        if isinstance(one, Published) and max(addresses) == alive == 1:
+            single.append(part)
+    unknown = tuple(file.name for file in one.best if file.bytes is None)
+    return Fetched(one.name, one.download_bytes, unknown, tuple(sentences), tuple(single))
+
+
+def _reason(file: File) -> str:
+    if file.caution:
+        return file.caution
+    return f"no address any more ({'; '.join(file.dead.values())})" if not file.urls else "has one"
+
+
 def make(
     config: Mapping[str, Any],
     catalogue: Catalogue,
@@ -77,20 +124,17 @@ def make(
 ) -> Plan:
     """Work a plan out.
 
-    Args:
-        config: A resolved configuration.
-        catalogue: The published data sets and weights.
-        source: File with measured times.
-        device: Device whose times are wanted; None takes the one that was measured.
-        machine: What else the hours are for. None takes a GPU of today where only a CPU
-            was measured.
+    Hours are for a measured `device` (by the file `source`) or another `machine`; without either, for a
+    GPU of today where only a CPU was measured.
     """
     names = jobs.datasets(config)
     data = Path(config["data_folder"] or "data") / config["scale"]
     archives = config["archives_folder"] or "archives"
     own = config.get("own") or {}
-    listings = {name: list_own(name, OwnData.read(own[name]))[0] for name in names if name in own}
-    found = {name: images_of(name, data / name, catalogue, listings.get(name)) for name in names}
+    listings = {name: list_own(name, OwnKeys(**own[name]))[0] for name in names if name in own}
+    found = {
+        name: images_of(name, data / name, catalogue.datasets, listings.get(name)) for name in names
+    }
     images = {name: one for name, one in found.items() if one is not None}
     published = [catalogue.datasets[name] for name in names if name in catalogue.datasets]
     downloads = [fetched(one, archives) for one in published]

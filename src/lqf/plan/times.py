@@ -60,11 +60,8 @@ class Hours:
 def read(path: Path, network: str, pixels: int, device: str | None = None) -> list[Measured]:
     """Read the times of a network at an image size: the fastest of each method, on one device.
 
-    Args:
-        path: The benchmark's result, benchmarks/results/epoch.json.
-        network: Name of the backbone.
-        pixels: Side of the images that the network sees.
-        device: The device; None takes the first that is no CPU, else the first.
+    `path` is benchmarks/results/epoch.json. Without a device it is the first that is no CPU, else the
+    first.
 
     Raises:
         NoTimes: If there is none.

@@ -13,9 +13,9 @@ from operator import add
 from typing import Any
 
 from lqf import config as settings
+from lqf.amounts import Images
 from lqf.config_keys import IMPLIED
 from lqf.method import Method
-from lqf.plan.images import Images
 
 #: Informativeness: orders in which samples are removed, how many of them score the samples again, what
 #: part of the samples leaves before that, and gradients of a validation image.

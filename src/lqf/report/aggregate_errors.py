@@ -14,8 +14,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from lqf.data import catalogue
-from lqf.data.published import Published
-from lqf.data.published_reader import default_path, read
+from lqf.data.published import Published, default_path, read
 from lqf.report import paper
 from lqf.report.raw import CHOICES, order_by, read_metrics, select
 from lqf.report.statistics import relative_increase, summed_up

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import photographs
 import pytest
+import torch
 
 from lqf.app.cli import register
 from lqf.app.model import PhotoModel
@@ -124,10 +125,39 @@ def test_audit_fits_again_with_labels_put_right(run, photos, network, tmp_path) 
 
     assert said["corrected"] == ['green/0.png: green -> blue "sea"', "green/1.png: left out"]
     assert said["training_images"] == 17
-    model = PhotoModel.load(tmp_path / "out" / "model.lqf")
+    assert said["fitted_anew"]
+    file = tmp_path / "out" / "model.lqf"
+    model = PhotoModel.load(file)
     assert (
         model.classes[model.photos.labels[model.photos.files.index("green/0.png")]] == 'blue "sea"'
     )
+
+
+def test_an_audited_model_is_put_right_without_another_fit(
+    run, photos, network, tmp_path, monkeypatch
+) -> None:
+    head = [*network, "--train", "head", "-o", tmp_path / "out"]
+    run("audit", photos, *head)
+    before = PhotoModel.load(tmp_path / "out" / "model.lqf")
+    rows = [("green/0.png", 'blue "sea"'), ("green/1.png", "")]
+    pd.DataFrame(rows, columns=["file", "label"]).to_csv(tmp_path / "labels.csv", index=False)
+    monkeypatch.setattr("lqf.app.fit.fit_photos", None)
+
+    # The second time the model is one that was put right already.
+    for error in (before.lqf.leave_one_out().error, None):
+        said = run("audit", photos, "--fix", tmp_path / "labels.csv", *head)
+        assert not said["fitted_anew"]
+        assert said["error_before_corrections_percent"] == error or error is None
+        model = PhotoModel.load(tmp_path / "out" / "model.lqf")
+        refit = model.lqf.refit(model.images(model.photos), torch.as_tensor(model.photos.labels))
+        assert len(model.photos) == 17
+        torch.testing.assert_close(model.lqf.delta_, refit.delta_, rtol=1e-3, atol=1e-4)
+
+    # Other weights, or another size, are another model.
+    with pytest.raises(TypeError, match="not callable"):
+        main(
+            [*map(str, ["audit", photos, "--fix", tmp_path / "labels.csv", *head]), "--size", "40"]
+        )
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,8 @@ import tarfile
 import pytest
 from fault_server import fault_server
 
-from lqf.data import pins
-from lqf.data.archives import MANIFEST, local_folders, obtain, read_manifest
-from lqf.data.published import File, Weights
-from lqf.data.published_reader import read
+from lqf.data.archives import MANIFEST, local_folders, obtain, pin, pinned, read_manifest
+from lqf.data.published import File, Weights, read
 
 
 def _archive(text):
@@ -152,11 +150,11 @@ def test_a_folder_that_does_not_exist_is_named(monkeypatch):
 def test_a_broken_lock_file_is_named(tmp_path):
     (tmp_path / "datasets.lock.json").write_text("{")
     with pytest.raises(ValueError, match="is not a lock file"):
-        pins.pinned(_file("a.tar", known=False), "mine/a.tar", tmp_path / "datasets.lock.json")
+        pinned(_file("a.tar", known=False), "mine/a.tar", tmp_path / "datasets.lock.json")
 
 
 def test_a_digest_is_noted_where_folders_cannot_be_locked(tmp_path, no_locks, caplog):
-    pins.pin("mine/a.tar", tmp_path / "datasets.lock.json", {"bytes": 1, "sha256": "ab"})
+    pin("mine/a.tar", tmp_path / "datasets.lock.json", {"bytes": 1, "sha256": "ab"})
 
     assert "knows no locks" in caplog.text
     assert "mine/a.tar" in (tmp_path / "datasets.lock.json").read_text()

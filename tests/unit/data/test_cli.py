@@ -12,7 +12,7 @@ from PIL import Image
 
 from lqf.data import cli
 from lqf.data.packed import PackedDataset
-from lqf.data.published_reader import default_path
+from lqf.data.published import default_path
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from lqf.data.layouts import read_layout
 from lqf.data.listing import Entry, Listing, WrongListing, assign, class_names, draw
-from lqf.data.published import SplitRule
-from lqf.data.published_reader import read
+from lqf.data.published import SplitRule, read
 
 CHEST = dataclasses.replace(
     read().get("chest_xray"),

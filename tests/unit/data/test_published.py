@@ -18,7 +18,7 @@ from miniatures import BUILDERS, colour
 from lqf.data.archives import obtain
 from lqf.data.packed import PackedDataset
 from lqf.data.prepare import prepare_published
-from lqf.data.published_reader import read
+from lqf.data.published import read
 
 CATALOGUE = read()
 SIZE = 16

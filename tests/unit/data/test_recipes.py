@@ -2,7 +2,7 @@ import pytest
 from matplotlib.ft2font import FT2Font
 
 from lqf.data.catalogue import DEMO
-from lqf.data.fonts import font_path
+from lqf.data.glyphs import font_path
 from lqf.data.recipes import RECIPES
 from lqf.data.textures import TEXTURES
 

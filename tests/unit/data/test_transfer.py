@@ -4,9 +4,9 @@ import os
 import pytest
 from fault_server import fault_server
 
+from lqf.data.archives import verify
 from lqf.data.published import File
 from lqf.data.transfer import NotObtained, download
-from lqf.data.verify import verify
 
 CONTENT = os.urandom(300_000)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from lqf import config as settings
-from lqf.data.published_reader import read
+from lqf.amounts import Images, images_of
+from lqf.data.published import read
 from lqf.plan import work
-from lqf.plan.images import Images, images_of
 from lqf.plan.work import Passes, Work
 
 ROOT = Path(__file__).parents[3]
@@ -141,7 +141,7 @@ def test_own_data_that_is_not_prepared_is_left_out(config: dict[str, Any]) -> No
 
 
 def test_numbers_of_the_catalogue(tmp_path: Path) -> None:
-    catalogue = read()
+    catalogue = read().datasets
 
     assert images_of("flowers102", tmp_path, catalogue) == Images(1020, 1020, 6149, 102)
     pets = images_of("oxford_pets", tmp_path, catalogue)
@@ -158,7 +158,7 @@ def test_prepared_data_have_their_own_numbers(tmp_path: Path) -> None:
     text = '{"images": {"train": 3, "val": 2, "test": 1}, "classes": ["a", "b"]}'
     (tmp_path / "dataset.json").write_text(text)
 
-    assert images_of("mine", tmp_path, read()) == Images(3, 2, 1, 2)
+    assert images_of("mine", tmp_path, {}) == Images(3, 2, 1, 2)
 
 
 def test_the_plan_counts_with_the_numbers_of_the_experiment() -> None:

@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 
-from lqf.data import prepared
+from lqf.data.folder import problems
 
 
 def folder(tmp_path: Path, rows: list[tuple[str, str]]) -> Path:
@@ -16,7 +16,7 @@ WHOLE = [(name, split) for name in ("cat", "dog") for split in ("train", "val", 
 
 
 def test_an_empty_class_is_named_with_its_split(tmp_path: Path) -> None:
-    (said,) = prepared.problems(folder(tmp_path, [r for r in WHOLE if r != ("dog", "val")]))
+    (said,) = problems(folder(tmp_path, [r for r in WHOLE if r != ("dog", "val")]))
 
     assert "no image of class 'dog' in split 'val'" in said
     assert "1 of 2 classes" in said
@@ -25,11 +25,11 @@ def test_an_empty_class_is_named_with_its_split(tmp_path: Path) -> None:
 def test_a_damaged_description_is_told(tmp_path: Path) -> None:
     (folder(tmp_path, WHOLE) / "dataset.json").write_text("{")
 
-    (said,) = prepared.problems(tmp_path)
+    (said,) = problems(tmp_path)
 
     assert "is damaged" in said
 
 
 def test_a_whole_data_set_and_one_not_yet_prepared_have_no_problem(tmp_path: Path) -> None:
-    assert not list(prepared.problems(folder(tmp_path, WHOLE)))
-    assert not list(prepared.problems(tmp_path / "nowhere"))
+    assert not list(problems(folder(tmp_path, WHOLE)))
+    assert not list(problems(tmp_path / "nowhere"))
