@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, Self
 
 import torch
@@ -25,6 +25,8 @@ from lqf.jacobian import tape
 
 # rule(function, *args, **kwargs), or NotImplemented to leave the call to forward-mode AD.
 Rule = Callable[..., Any]
+# Computes primal and tangent.
+Deferred = partial[tuple[Tensor, Tensor]]
 RULES: dict[str, Rule] = {}
 
 # Answered by the metadata of the pair itself.
@@ -114,10 +116,6 @@ class Pair(Tensor):
         cls, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         raise Unwalkable(f"{func} is called past torch's Python functions.")
-
-
-# Computes primal and tangent.
-Deferred = Callable[[], tuple[Tensor, Tensor]]
 
 
 def _is_pair(value: Any) -> bool:

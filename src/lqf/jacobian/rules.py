@@ -7,6 +7,7 @@ are, without one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,6 @@ from lqf.jacobian import tape
 from lqf.jacobian.pairs import RULES, Pair, Rule, primal_of, tangent_of
 
 _aten = torch.ops.aten
-
-# Positions from which products of matrices beat a 1 × 1 convolution on the CPU.
-_LARGE_MAP = 64
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -38,8 +36,6 @@ def _affine(func: Any, x: Any, weight: Any, bias: Any, rest: Any, named: Any) ->
     primal = tape.primal(func, px, pw, pb, *rest, **named)
     dx, dw, db = tangent_of(x), tangent_of(weight), tangent_of(bias)
     with torch.no_grad():
-        if dw is not None and dx is not None and _is_pointwise(px, pw, primal, rest, named):
-            return primal, _pointwise(px, pw, dx, dw, db).view_as(primal)
         tangent: Tensor | None = None
         if dw is not None:
             tangent = func(px, dw, db, *rest, **named)
@@ -52,52 +48,9 @@ def _affine(func: Any, x: Any, weight: Any, bias: Any, rest: Any, named: Any) ->
     return primal, tangent
 
 
-def _is_pointwise(x: Tensor, weight: Tensor, y: Tensor, rest: Any, named: Any) -> bool:
-    """Whether a call is a 1 × 1 convolution of large maps on the CPU.
-
-    There two products of matrices need half the time of two convolutions, which change the memory
-    layout of their inputs and outputs; on small maps the convolutions are the faster ones.
-    """
-    return (
-        x.dim() == 4
-        and not x.is_cuda
-        and x.shape[2:] == y.shape[2:]
-        and x[0, 0].numel() >= _LARGE_MAP
-        and weight.shape[1:] == (x.shape[1], 1, 1)
-        and x.is_contiguous()
-        and not _padded(*rest, **named)
-    )
-
-
-def _padded(stride: Any = 1, padding: Any = 0, *rest: Any, **named: Any) -> bool:
-    # Maps of one size before and after leave padding and stride to cancel each other only.
-    return padding not in {0, (0, 0), "valid"}
-
-
-def _pointwise(x: Tensor, weight: Tensor, dx: Tensor, dw: Tensor, db: Tensor | None) -> Tensor:
-    """``dW x + W dx + db`` at every position, N × outputs × S."""
-    N, wide = len(x), (len(x), *weight.shape[:2])
-    first = dw.flatten(1).expand(wide)
-    if db is None:
-        tangent = torch.bmm(first, x.flatten(2))
-    else:
-        tangent = torch.baddbmm(db[:, None].expand(N, -1, 1), first, x.flatten(2))
-    return tangent.baddbmm_(weight.flatten(1).expand(wide), dx.flatten(2))
-
-
 @rule("linear")
 def _linear(func: Any, input: Any, weight: Any, bias: Any = None) -> Any:
     return Pair(*_affine(F.linear, input, weight, bias, (), {}))
-
-
-class _Convolution:
-    """A convolution not computed yet: a frozen batch norm after it may go into its weights."""
-
-    def __init__(self, func: Any, x: Any, weight: Any, bias: Any, rest: Any, named: Any) -> None:
-        self.call = (func, x, weight, bias, rest, named)
-
-    def __call__(self) -> tuple[Tensor, Tensor]:
-        return _affine(*self.call)
 
 
 @rule("conv1d", "conv2d", "conv3d")
@@ -108,7 +61,8 @@ def _convolution(
     if px.dim() != pw.dim() or not isinstance(px, Tensor) or px.dtype != pw.dtype:
         return NotImplemented
     shape = func(px.detach().to("meta"), pw.detach().to("meta"), None, *rest, **named).shape
-    return Pair.defer(_Convolution(func, input, weight, bias, rest, named), shape, px)
+    # Not computed yet: a frozen batch norm after it may go into its weights.
+    return Pair.defer(partial(_affine, func, input, weight, bias, rest, named), shape, px)
 
 
 @rule("batch_norm")
@@ -124,9 +78,9 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Any:
     before = input.deferred if isinstance(input, Pair) else None
-    if training or not isinstance(before, _Convolution) or type(running_var) is not Tensor:
+    if training or before is None or type(running_var) is not Tensor:
         return NotImplemented
-    conv, x, kernel, offset, rest, named = before.call
+    conv, x, kernel, offset, rest, named = before.args
     # Scaling the weights costs by their number, normalising the result by its size.
     if kernel.numel() > input.numel():
         return NotImplemented
