@@ -60,11 +60,5 @@ class Compute:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allowed
 
     def at_once(self, network: nn.Module, image: Tensor, what: str) -> AtOnce:
-        """How many images run at once through a network, by memory.
-
-        Args:
-            network: maps b × 3 × H × W to b × C.
-            image: one image, 1 × 3 × H × W.
-            what: what the images run through, for the log.
-        """
+        """How many images like this one, 1 × 3 × H × W, run at once through a network, by memory; ``what`` is for the log."""
         return AtOnce(images_at_once(network, image, self.batch_memory), what)

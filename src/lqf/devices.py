@@ -84,15 +84,12 @@ def present() -> tuple[str, ...]:
 def visible(
     environment: Mapping[str, str], uuids: Sequence[str] = (), count: int = 0
 ) -> tuple[Device, ...]:
-    """The devices that this process may use.
+    """The devices that this process may use, in the order given; none if the environment hides them all.
 
     Args:
         environment: variables of the process, as in ``os.environ``.
         uuids: UUIDs of the machine's devices in the order of their numbers, where known.
         count: number of devices, for machines whose UUIDs are not known.
-
-    Returns:
-        The devices in the order given; none if the environment hides them all.
     """
     every = [str(number) for number in range(len(uuids) or count)]
     if VISIBLE in environment:
@@ -222,12 +219,9 @@ def lease(
 
 @functools.cache
 def hold(count: int) -> Device:
-    """Lease a device for as long as this process lives, and hide the others from CUDA.
+    """Lease a device for as long as this process lives, and hide the others from CUDA: it is number 0 from now on.
 
     To be called before CUDA is initialised; further calls return the same device.
-
-    Returns:
-        The device; for CUDA it is number 0 from now on.
     """
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     device = _FOR_LIFE.enter_context(lease(visible(os.environ, present(), count)))

@@ -79,12 +79,7 @@ def refuse_out_of_memory(error: Exception) -> None:
 
 
 def graph_bytes(network: nn.Module, image: Tensor) -> int:
-    """Bytes that the graph of a network's outputs keeps for one image, beside the weights.
-
-    Args:
-        network: maps b × 3 × H × W to b × C.
-        image: one image, 1 × 3 × H × W.
-    """
+    """Bytes that the graph of a network's outputs keeps for one image, 1 × 3 × H × W, beside the weights."""
     kept: dict[int, int] = {}
     weights = {p.untyped_storage().data_ptr() for p in network.parameters()}
 
@@ -107,18 +102,10 @@ def graph_bytes(network: nn.Module, image: Tensor) -> int:
 
 
 def images_at_once(network: nn.Module, image: Tensor, gigabytes: float) -> int:
-    """How many images a differentiated pass can hold in so much memory.
+    """How many images, 1 to `LARGEST`, a differentiated pass can hold in so many gigabytes, beside weights and δ.
 
-    Twice what the graph of one image keeps is taken, for tangents, gradients and the workspace of
+    Twice what the graph of one image, 1 × 3 × H × W, keeps is taken, for tangents, gradients and the workspace of
     convolutions.
-
-    Args:
-        network: maps b × 3 × H × W to b × C.
-        image: one image, 1 × 3 × H × W.
-        gigabytes: memory for the pass, beside weights and vectors of their size.
-
-    Returns:
-        From 1 to `LARGEST`.
     """
     each = max(1, 2 * graph_bytes(network, image))
     return int(max(1, min(LARGEST, gigabytes * 1e9 // each)))

@@ -16,14 +16,11 @@ from torch import Tensor
 
 
 def loss_gram(gram: Tensor, roots: Tensor) -> Tensor:
-    """``SᵀKS``: the Gram matrix of a loss's Gauss–Newton matrix.
+    """``SᵀKS``, NC × NC, float64: the Gram matrix of a loss's Gauss–Newton matrix.
 
     Args:
         gram: ``K = J Jᵀ``, NC × NC, rows sample by sample.
         roots: ``S_i`` with ``S_i S_iᵀ = H_i``, N × C × C (`lqf.losses.CrossEntropy.hessian_root`).
-
-    Returns:
-        NC × NC, in float64.
     """
     samples, outputs = roots.shape[:2]
     blocks = gram.to(torch.float64).reshape(samples, outputs, samples, outputs)
@@ -33,14 +30,9 @@ def loss_gram(gram: Tensor, roots: Tensor) -> Tensor:
 
 
 def gram_eigenvalues(gram: Tensor, samples: int) -> Tensor:
-    """All eigenvalues of ``K/N``: the non-zero ones of G, and zeros up to NC of them.
+    """All eigenvalues of ``K/N`` for K or ``SᵀKS``, NC × NC: the non-zero ones of G, and zeros up to NC of them.
 
-    Args:
-        gram: K or ``SᵀKS``, NC × NC.
-        samples: N.
-
-    Returns:
-        NC eigenvalues in descending order, float64, clipped at 0 (K is positive semidefinite).
+    They are in descending order, float64, clipped at 0 (K is positive semidefinite).
 
     Raises:
         ValueError: if ``gram`` is not finite.
@@ -53,14 +45,9 @@ def gram_eigenvalues(gram: Tensor, samples: int) -> Tensor:
 
 
 def effective_dimension(eigenvalues: Tensor, ridge: float) -> float:
-    """``Σ λ/(λ + ridge)``: how many directions the data determine rather than the ridge.
+    """``Σ λ/(λ + ridge)`` of eigenvalues of G: how many directions the data determine rather than the ridge.
 
-    Args:
-        eigenvalues: of G, any order.
-        ridge: weight decay of the mean loss, μ/N; above 0.
-
-    Returns:
-        Between 0 and the number of eigenvalues.
+    The ridge is the weight decay of the mean loss, μ/N.
 
     Raises:
         ValueError: if the ridge is not positive.

@@ -14,11 +14,7 @@ from pathlib import Path
 
 
 def execute(notebook: Path, output: Path) -> None:
-    """Run every cell of a notebook and write the result as HTML.
-
-    Args:
-        notebook: A ``py:percent`` script.
-        output: The page; it appears whole or not at all.
+    """Run every cell of a ``py:percent`` script, and write one HTML page, whole or not at all.
 
     Raises:
         ValueError: If a cell fails; the message holds the cell and its error.
@@ -56,14 +52,7 @@ def execute(notebook: Path, output: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Args:
-        arguments: The command line without the program; None takes the process's own.
-
-    Returns:
-        0, or 1 after an error, told on standard error.
-    """
+    """Run the command line, or that of this process: 0, or 1 after an error, told on standard error."""
     parser = argparse.ArgumentParser(prog="python -m lqf.tour", description=__doc__)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("output", type=Path)

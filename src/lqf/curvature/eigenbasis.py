@@ -10,18 +10,12 @@ from torch import Tensor
 
 
 def decompose(factor: Tensor, name: str) -> Tensor:
-    """Return the eigenvectors of a symmetric factor.
+    """The eigenvectors of symmetric factors, groups × d × d, as columns in the order of rising eigenvalues.
 
-    Args:
-        factor: groups × d × d.
-        name: what to call it in an error.
-
-    Returns:
-        Eigenvectors as columns in the order of rising eigenvalues, groups × d × d, in the dtype of the
-        factor; they are found in float64.
+    They are found in float64, and come in the dtype of the factor.
 
     Raises:
-        ValueError: if an entry is NaN or infinite.
+        ValueError: if an entry is NaN or infinite; names the factor.
     """
     _refuse_nan(factor, name)
     matrix = factor.double()
@@ -31,7 +25,7 @@ def decompose(factor: Tensor, name: str) -> Tensor:
 
 
 def decompose_root(root: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """Return the eigenvalues that are not 0 of RᵀR, and their eigenvectors, without forming it.
+    """The eigenvalues that are not 0 of RᵀR, and their eigenvectors, without forming it.
 
     With RRᵀ = V diag(s) Vᵀ the columns of RᵀV are eigenvectors, but those of small s lose their
     right angles to rounding; a QR factorisation in the order of falling s restores them.
@@ -41,8 +35,8 @@ def decompose_root(root: Tensor, name: str) -> tuple[Tensor, Tensor]:
         name: what to call the factor in an error.
 
     Returns:
-        Eigenvalues, groups × k, float64, and eigenvectors as columns, groups × d × k, in the dtype
-        of the root, where k ≤ r leaves out what rounding cannot tell from 0 in any group.
+        Eigenvalues, groups × k, float64, and eigenvectors as columns, groups × d × k, where k ≤ r leaves
+        out what rounding cannot tell from 0 in any group.
 
     Raises:
         ValueError: if an entry is NaN or infinite.

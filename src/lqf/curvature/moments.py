@@ -55,14 +55,7 @@ class InputMoment:
             self._rows.append(patches.mT)
 
     def basis(self, name: str) -> Tensor:
-        """The eigenvectors, one a column, G × d × r with r ≤ d.
-
-        Args:
-            name: of the layer, for errors.
-
-        Raises:
-            ValueError: if an input is NaN or infinite.
-        """
+        """The eigenvectors, one a column, G × d × r with r ≤ d."""
         if self._sum is not None:
             return decompose(self._sum, f"A of {name}")
         rows = torch.cat(self._rows, 1)

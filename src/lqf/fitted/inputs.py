@@ -24,15 +24,12 @@ IN_MEMORY = 2**32
 
 
 def read_samples(data: Any, labels: Any = None) -> tuple[Tensor, Any]:
-    """Images and labels of a training or test set.
+    """Images, floating point, and labels of a training or test set, the labels as they were given.
 
     Args:
         data: images N × 3 × H × W, a pair (images, labels), a Dataset of (image, label), or a DataLoader
             of batches of them.
         labels: where ``data`` is the images.
-
-    Returns:
-        Images (floating point), and the labels as they were given.
 
     Raises:
         ValueError: if they are not images, or there are no labels.
@@ -63,13 +60,7 @@ def _parts(data: Any) -> tuple[Any, Any]:
 
 
 def read_images(images: Any) -> Tensor:
-    """Images as a floating-point tensor.
-
-    Args:
-        images: N × channels × H × W, a tensor or an array.
-
-    Returns:
-        The same as a tensor.
+    """Images, N × channels × H × W, a tensor or an array, as a floating-point tensor.
 
     Raises:
         ValueError: if they are not images, none, not floating point, or not finite.
@@ -100,11 +91,7 @@ def read_images(images: Any) -> Tensor:
 
 
 def check_independence(network: nn.Module, images: Tensor) -> None:
-    """Refuse a network whose output for an image is not a function of that image alone.
-
-    Args:
-        network: the network, in evaluation mode.
-        images: N × channels × H × W; the first and the last are tried.
+    """Refuse a network, in evaluation mode, whose output for an image is not a function of that image alone.
 
     Raises:
         ValueError: if its output changes with the other images of a batch, or by chance.
@@ -160,10 +147,7 @@ def _batches(loader: DataLoader[Any]) -> tuple[Tensor, Any]:
 
 
 def _stacked(data: Dataset[Any]) -> tuple[Tensor, list[Any]]:
-    """Images and labels of a data set, read once, one item at a time.
-
-    Returns:
-        Images, in a temporary file of the system's own where they are many, and labels.
+    """Images, in a temporary file where they are many, and labels of a data set, read once, one item at a time.
 
     Raises:
         ValueError: if there are none, an item is no pair, or the images' shapes differ.

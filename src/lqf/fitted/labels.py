@@ -18,11 +18,7 @@ _NOTHING = 1e12
 
 
 def positions(indices: Any, samples: int) -> tuple[Tensor, Tensor]:
-    """The samples that stay and those that leave, as vectors of positions.
-
-    Args:
-        indices: a position, several, a slice, or a mask.
-        samples: N.
+    """Positions of the samples that stay and of those that leave: a position, several, a slice, or a mask of N.
 
     Raises:
         ValueError: if a position is outside 0 … N−1 or given twice, or none or all are given.

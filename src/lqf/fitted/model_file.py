@@ -33,13 +33,7 @@ _PARTS, _DIAGONAL = ("A", "B", "values"), "curvature.diagonal/"
 
 
 def write_model(model: LQF, path: str | os.PathLike[str], training_set: bool) -> None:
-    """Write a fitted model; see `LQF.save`.
-
-    Args:
-        model: the model.
-        path: the file.
-        training_set: keep images and labels too.
-    """
+    """Write a fitted model; see `LQF.save`."""
     network = model.network_
     tensors = {f"network/{k}": v for k, v in network.state_dict().items()}
     # Buffers that a state dict leaves out are state all the same.
@@ -112,16 +106,7 @@ def read_model(
     network: nn.Module | None,
     device: str | torch.device,
 ) -> LQF:
-    """Read a model written by `write_model`; see `LQF.load`.
-
-    Args:
-        kind: the class to make.
-        path: the file.
-        network: a module of the architecture that was fitted, where it has no name.
-        device: as in the constructor.
-
-    Returns:
-        The fitted model.
+    """Read a model written by `write_model`; arguments as in `LQF.load`, and the class to make.
 
     Raises:
         ValueError: if the file is no saved model, or the network is missing or another one.

@@ -46,13 +46,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuse options outside their range.
-
-    Args:
-        options: the estimator's parameters, by name.
-
-    Returns:
-        The same with numpy's numbers as Python's.
+    """Refuse options of the estimator outside their range; the same with numpy's numbers as Python's.
 
     Raises:
         ValueError: if one cannot be used; names it, its value, and what is allowed.
@@ -71,15 +65,10 @@ def check_options(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def choose_device(device: str | torch.device) -> torch.device:
-    """The device an option stands for.
+    """The device an option stands for: ``auto`` is CUDA's current device where there is one, else the CPU.
 
-    Args:
-        device: ``auto`` for CUDA's current device where there is one and else the CPU, or a device.
-            A process that leases a device (`lqf.devices`) sees only that one; an estimator takes
-            no lease of its own, since it would hold it for as long as the process lives.
-
-    Returns:
-        The device.
+    A process that leases a device (`lqf.devices`) sees only that one; an estimator takes no lease of its
+    own, since it would hold it for as long as the process lives.
 
     Raises:
         ValueError: if there is no such device on this machine.

@@ -106,14 +106,7 @@ def prepare(
 def restored(
     network: str | nn.Module, options: dict[str, Any], classes: int, about: dict[str, Any]
 ) -> Prepared:
-    """The architecture of a saved model, whose weights are still to be put in.
-
-    Args:
-        network: as in `prepare`; weights do not matter.
-        options: the estimator's parameters.
-        classes: C.
-        about: what `Prepared` held, but for the network.
-    """
+    """The architecture of a saved model, whose weights are still to be put in; ``about`` is what `Prepared` held."""
     with torch.random.fork_rng(devices=[]):
         copy = _changed(network, options, pretrained=False)
         if options["head"] == "random":
@@ -338,16 +331,9 @@ def _with_covariance(network: nn.Module) -> nn.Module:
 
 
 def trained_names(network: nn.Module, images: Tensor) -> list[str]:
-    """The parameters to fit: those that require a gradient and have one.
+    """The parameters to fit: those that require a gradient and have one on some of the images.
 
     Parts that only training uses (auxiliary classifiers) have none; they are announced and stay.
-
-    Args:
-        network: the network, in evaluation mode.
-        images: N × channels × H × W; some are tried.
-
-    Returns:
-        Their names.
 
     Raises:
         ValueError: if the outputs depend on none of them.

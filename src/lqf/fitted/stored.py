@@ -21,12 +21,7 @@ FORMAT = "lqf-3"
 def write(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], about: Mapping[str, Any]
 ) -> None:
-    """Write a model; the file appears whole or not at all.
-
-    Args:
-        path: the file.
-        tensors: everything numerical, by name.
-        about: everything else, that JSON can hold.
+    """Write tensors by name, and everything else that JSON can hold; the file appears whole or not at all.
 
     Raises:
         ValueError: if there is no such folder.
@@ -48,16 +43,10 @@ def write(
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `write` has written.
-
-    Args:
-        path: the file.
-
-    Returns:
-        Tensors by name, and everything else.
+    """Read what `write` has written: tensors by name, and everything else.
 
     Raises:
-        ValueError: if the file is no saved model, or one of another format.
+        ValueError: if the file is no saved model, damaged, or one of another format.
     """
     name = os.fspath(path)
     try:
@@ -96,12 +85,7 @@ def other_network(path: str | os.PathLike[str], reason: str) -> str:
 def restore_weights(
     network: nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike[str]
 ) -> None:
-    """Put saved weights into a network.
-
-    Args:
-        network: a network of the saved architecture, changed.
-        tensors: the file's tensors; those of the network are named ``network/…``.
-        path: the file, to be named in a refusal.
+    """Put the weights that a file holds as ``network/…`` into a network of the saved architecture.
 
     Raises:
         ValueError: if the network is another one.

@@ -149,10 +149,6 @@ def trial_run(
 def check_products(linearized: Linearized, images: Tensor) -> None:
     """Refuse a network whose Jδ and Jᵀc are not transposes of each other on one image.
 
-    Args:
-        linearized: the network and its trained parameters.
-        images: N × 3 × H × W.
-
     Raises:
         ValueError: if forward mode fails, or ``⟨c, Jδ⟩ ≠ ⟨Jᵀc, δ⟩``.
     """

@@ -27,14 +27,10 @@ def evaluation(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def substituted(network: nn.Module, values: Mapping[str, Tensor]) -> Iterator[None]:
-    """Other tensors in the place of parameters inside the block, wherever the network holds them.
+    """Other tensors, by parameter name, in the place of parameters inside the block.
 
     ``torch.func.functional_call`` leaves the substitutes in a module that is reached by two names;
     here each module is visited once.  Buffers that the network binds anew are bound back, too.
-
-    Args:
-        network: the network.
-        values: tensors by parameter name.
     """
     named = {id(p): values[n] for n, p in network.named_parameters() if n in values}
     stores: list[Any] = [s for m in network.modules() for s in (m._parameters, m._buffers)]
@@ -64,14 +60,7 @@ def differentiable(device: torch.device) -> Iterator[None]:
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """No mixed precision, no TF32 (J and Jᵀ would disagree by a thousandth), no inference mode.
-
-    Args:
-        device: where the computation runs.
-
-    Yields:
-        Nothing.
-    """
+    """No mixed precision, no TF32 (J and Jᵀ would disagree by a thousandth), no inference mode."""
     matmul, convolution = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:

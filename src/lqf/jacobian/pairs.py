@@ -142,16 +142,7 @@ def load_forward_mode() -> None:
 
 
 def forward_mode(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Any function of pairs, by torch's forward mode; the graph of the tangents is dropped.
-
-    Args:
-        func: a torch function that changes none of its arguments.
-        args: its arguments, pairs among them.
-        kwargs: its keyword arguments.
-
-    Returns:
-        What the function returns, with pairs for the tensors that depend on δ.
-    """
+    """Any function of pairs that changes none of them, by torch's forward mode; the tangents' graph is dropped."""
     load_forward_mode()
     inputs, structure = tree_flatten((args, kwargs))
     pairs = [value.pair() for value in inputs if isinstance(value, Pair)]

@@ -41,19 +41,13 @@ class Walk:
         direction: dict[str, Tensor],
         kept: Kept | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Outputs at w0 and their derivative along δ.
+        """Outputs at w0, N × C, with their graph, and ``J δ``, N × C.
 
         Args:
             network: maps the trained parameters, by name, to outputs N × C.
             weights: the parameters at w0; those that require a gradient give f0 a graph.
             direction: δ by parameter name.
             kept: of these images; the first run fills it, and further ones read it.
-
-        Returns:
-            f0 (N × C), with its graph, and ``J δ`` (N × C).
-
-        Raises:
-            OutOfMemoryError: if memory runs out.
         """
         reason: Exception | None = None
         if not self.whole:
@@ -98,13 +92,9 @@ class Walk:
 
 @contextmanager
 def gradient_slices(leaves: dict[str, Tensor], vector: Tensor) -> Iterator[None]:
-    """Gradients are added to their place in a flat vector as soon as a backward pass has them.
+    """Gradients of leaves are added to their place in a vector, P, as soon as a backward pass has them.
 
     A second copy of all gradients is so never held.
-
-    Args:
-        leaves: parameters that require a gradient, in the order of the vector.
-        vector: P, changed.
     """
 
     def receiver(place: Tensor) -> Callable[[Tensor], None]:

@@ -55,20 +55,15 @@ def recalibrate_batch_norm(network: nn.Module, images: Images, batch: int = 64) 
 
 
 def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """A copy in which each batch norm that follows a convolution is folded into it.
+    """A copy, in evaluation mode, in which each batch norm that follows a convolution is folded into it.
 
     The function computed at w0 in evaluation mode is the same; the parameters are not (the
     convolution's weight and a new bias take the place of weight, γ and β), and with them the
     metric of ``‖w − w0‖²``.  Every remaining parameter then has a Kronecker block (GaF folds too).
 
     A pair is left as it is where some of its parameters have ``requires_grad=False`` and some not,
-    since what is trained and what stays could then not be told apart.
-
-    Args:
-        network: a network that ``torch.fx`` can trace.
-
-    Returns:
-        A copy in evaluation mode; the network given is not changed.
+    since what is trained and what stays could then not be told apart.  ``torch.fx`` has to be able to
+    trace the network.
     """
     network = deepcopy(network).eval()
     if not has_batch_norm(network):

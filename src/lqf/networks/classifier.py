@@ -117,11 +117,7 @@ def swap_activation(network: nn.Module, activation: str, slope: float) -> int:
 
 
 def kept_activations(network: nn.Module) -> str:
-    """Count the activations that `swap_activation` leaves as they are.
-
-    Returns:
-        How many of each type, as "35 ReLU6"; empty if there are none.
-    """
+    """How many activations of each type `swap_activation` leaves as they are, as "35 ReLU6"; empty if none."""
     types = Counter(type(m).__name__ for m in network.modules() if isinstance(m, _KEPT))
     return " and ".join(f"{count} {name}" for name, count in sorted(types.items()))
 

@@ -27,10 +27,7 @@ class Cut:
 
 
 def last_layer(network: nn.Module) -> tuple[str, nn.Module]:
-    """The last module that holds parameters, with its name.
-
-    Returns:
-        Name and module.
+    """The last module that holds parameters, with its name before it.
 
     Raises:
         ValueError: if no module holds parameters.
@@ -74,7 +71,7 @@ def cut(network: nn.Module) -> Cut:
 
 
 def _map_children(network: nn.Module) -> OrderedDict[str, nn.Module] | None:
-    """Returns the children that make the feature map, or None if the head sees something else."""
+    """The children that make the feature map, or None if the head sees something else."""
     from torchvision import models
 
     children = OrderedDict(network.named_children())

@@ -72,9 +72,6 @@ def choose(
         heads: candidates for the head's scale.
         slack: among candidates this much (relatively) above the smallest error, the one with the largest
             μ in units of the mean diagonal is taken, which conjugate gradients reach soonest.
-
-    Returns:
-        The choice.
     """
     rows: list[tuple[float, float, float, float]] = []
     units: list[float] = []
