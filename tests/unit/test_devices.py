@@ -29,14 +29,6 @@ with lease([Device("0", "one")], Path(sys.argv[1])):
 """
 
 
-def names(environment: dict[str, str], uuids: tuple[str, ...] = UUIDS, count: int = 0) -> list[str]:
-    return [device.name for device in visible(environment, uuids, count)]
-
-
-def identities(environment: dict[str, str], uuids: tuple[str, ...] = UUIDS) -> list[str]:
-    return [device.identity for device in visible(environment, uuids)]
-
-
 @pytest.fixture
 def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that holds the only device."""
@@ -48,11 +40,26 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_everything_is_visible_by_default() -> None:
-    assert names({}) == ["0", "1", "2"]
-    assert identities({}) == list(UUIDS)
-    assert names({}, (), count=2) == ["0", "1"]
-    assert names({}, (), count=0) == []
+@pytest.mark.parametrize(
+    ("environment", "uuids", "expected"),
+    [
+        ({}, UUIDS, ["0", "1", "2"]),
+        ({}, (), ["0", "1"]),
+        # A device keeps the name that it was given.
+        ({"CUDA_VISIBLE_DEVICES": "GPU-bb,0"}, UUIDS, ["GPU-bb", "0"]),
+        # What a scheduler assigned is kept.
+        ({"SLURM_JOB_GPUS": "1,2"}, UUIDS, ["1", "2"]),
+        ({"SLURM_JOB_GPUS": "1,2", "SLURM_STEP_GPUS": "2"}, UUIDS, ["2"]),
+        ({"SLURM_JOB_GPUS": "1,2", "CUDA_VISIBLE_DEVICES": "0"}, UUIDS, ["0"]),
+        # A device cgroup numbers the assigned devices anew.
+        ({"SLURM_JOB_GPUS": "6,7"}, ("GPU-g", "GPU-h"), ["0", "1"]),
+    ],
+)
+def test_names_of_visible_devices(
+    environment: dict[str, str], uuids: tuple[str, ...], expected: list[str]
+) -> None:
+    assert [device.name for device in visible(environment, uuids, count=2)] == expected
+    assert [one.identity for one in visible({}, uuids)] == list(uuids)
 
 
 @pytest.mark.parametrize(
@@ -72,21 +79,8 @@ def test_everything_is_visible_by_default() -> None:
     ],
 )
 def test_cuda_visible_devices_is_respected(value: str, expected: list[str]) -> None:
-    assert identities({"CUDA_VISIBLE_DEVICES": value}) == expected
-
-
-def test_a_device_keeps_the_name_that_it_was_given() -> None:
-    assert names({"CUDA_VISIBLE_DEVICES": "GPU-bb,0"}) == ["GPU-bb", "0"]
-
-
-def test_what_a_scheduler_assigned_is_kept() -> None:
-    assert names({"SLURM_JOB_GPUS": "1,2"}) == ["1", "2"]
-    assert names({"SLURM_JOB_GPUS": "1,2", "SLURM_STEP_GPUS": "2"}) == ["2"]
-    assert names({"SLURM_JOB_GPUS": "1,2", "CUDA_VISIBLE_DEVICES": "0"}) == ["0"]
-
-
-def test_a_device_cgroup_numbers_the_assigned_devices_anew() -> None:
-    assert names({"SLURM_JOB_GPUS": "6,7"}, ("GPU-g", "GPU-h")) == ["0", "1"]
+    found = visible({"CUDA_VISIBLE_DEVICES": value}, UUIDS)
+    assert [device.identity for device in found] == expected
 
 
 def test_numbers_without_uuid_belong_to_their_allocation() -> None:
@@ -102,17 +96,10 @@ def test_the_second_lease_gets_the_second_device(tmp_path: Path) -> None:
 
     with lease(both, tmp_path) as first, lease(both, tmp_path) as second:
         assert (first, second) == both
+    with pytest.raises(ZeroDivisionError), lease(both, tmp_path):
+        _ = 1 / 0
     with lease(both, tmp_path) as again:
         assert again == both[0]
-
-
-def test_an_exception_frees_the_device(tmp_path: Path) -> None:
-    one = [Device("0", "one")]
-
-    with pytest.raises(ZeroDivisionError), lease(one, tmp_path):
-        _ = 1 / 0
-    with lease(one, tmp_path) as device:
-        assert device == one[0]
 
 
 def test_nothing_to_lease_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,7 +83,7 @@ def trial_run(
     *,
     tell: bool = False,
     original: nn.Module | None = None,
-) -> int:
+) -> None:
     """Refuse images that the network cannot take, outputs that are not C numbers, and changes in place.
 
     Args:
@@ -92,9 +92,6 @@ def trial_run(
         outputs: C; None takes what comes.
         tell: whether ReLUs that are called as functions, which no swap reaches, are told.
         original: the network that it is a copy of, if it is one.
-
-    Returns:
-        C.
 
     Raises:
         ValueError: if the network fails on one image, or does something that cannot be linearised.
@@ -143,7 +140,6 @@ def trial_run(
             name,
             watch.relus,
         )
-    return int(found.shape[1])
 
 
 def check_products(linearized: Linearized, images: Tensor) -> None:
