@@ -360,20 +360,6 @@ def test_frozen_parameters_stay():
     assert len(model.delta_) == sum(p.numel() for p in model.network_[1:].parameters())
 
 
-def test_mixed_precision_of_the_caller_changes_nothing():
-    images, labels = make_data(dtype=torch.float32)
-    options = {"ridge": 0.5, "device": "cpu"}
-    network = make_network(torch.float32)
-    plain = LQF(network, C, **options).fit(images, labels)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed = LQF(network, C, **options).fit(images, labels)
-        outputs = mixed.decision_function(images)
-    assert torch.equal(plain.delta_, mixed.delta_)
-    assert torch.equal(outputs, plain.decision_function(images))
-    half = plain.decision_function(images.half())
-    torch.testing.assert_close(half, outputs, rtol=0.05, atol=0.05)
-
-
 def test_one_by_one_convolution_is_a_head():
     images, labels = make_data()
     layers = [nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 9, 1)]

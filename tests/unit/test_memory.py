@@ -8,10 +8,9 @@ from lqf.compute import Compute
 from lqf.curvature import SampleGradients, estimate
 from lqf.experiments.nonlinear import Schedule, outputs_of, train_network
 from lqf.jacobian import Linearized, NetworkJacobian
-from lqf.losses import CrossEntropy, SquaredLoss
+from lqf.losses import CrossEntropy
 from lqf.memory import AtOnce, images_at_once
 from lqf.networks import freeze_batch_norm
-from lqf.ridge import solve_sgd
 
 
 class Limited(nn.Module):
@@ -91,18 +90,6 @@ def test_products_are_those_of_whole_batches(samples, caplog):
             torch.testing.assert_close(one, other)
     assert limited.largest == 3
     assert len(warnings_of(caplog)) == 2  # 13 -> 6 -> 3, and no network differentiated whole
-
-
-def test_a_solver_ends_where_it_would(samples):
-    images, labels = samples
-    ends = []
-    for limit in (99, 2):
-        jacobian = NetworkJacobian(Linearized(network(limit)), images, batch=16)
-        loss = SquaredLoss(15.0, 3)
-        options = {"weight_decay": 1e-3, "rate": 1e-4, "epochs": 3, "batch": 5}
-        ends.append(solve_sgd(jacobian, loss, labels, **options).delta)
-
-    torch.testing.assert_close(ends[1], ends[0])
 
 
 def curvature_of(made, images, **options):
@@ -210,18 +197,3 @@ def test_non_linear_training_in_mixed_precision(samples, precision):
     assert (losses == whole) == (precision == "fp32")
     assert all(p.dtype is torch.float32 for p in made.parameters())
     assert outputs_of(made, images, compute).dtype is torch.float32
-
-
-def test_curvature_and_products_ignore_mixed_precision(samples):
-    images = samples[0].float()
-    made = network(99).float()
-    delta = torch.ones(Linearized(made).layout.size)
-    with torch.autocast("cpu", torch.bfloat16):
-        mixed = curvature_of(made, images)
-        products = Linearized(made).jvp(images, delta)
-
-    plain = curvature_of(made, images)
-    for layer, block in plain.layers.items():
-        assert mixed.layers[layer].A.dtype is torch.float32
-        torch.testing.assert_close(mixed.layers[layer].values, block.values, rtol=0, atol=0)
-    torch.testing.assert_close(products, Linearized(made).jvp(images, delta), rtol=0, atol=0)

@@ -231,13 +231,10 @@ class NetworkJacobian:
 
     @contextmanager
     def keeping(self, memory: int) -> Iterator[None]:
-        """Keep the run of the network at w0 from pass to pass, if it takes no more than ``memory``.
+        """Keep the run of the network at w0 from pass to pass, if it takes no more than so many bytes.
 
         Inside the block, but for its first time, a pass over all samples takes 4 units of work in
         the place of 5, and a ``forward`` or a ``pull`` 2 in the place of 3.
-
-        Args:
-            memory: bytes.
         """
         needed = 2 * graph_bytes(self.linearized.network, self.images[:1]) * self.samples
         self._kept = {} if needed <= memory else None
@@ -293,19 +290,10 @@ class NetworkJacobian:
     def pass_(
         self, delta: Tensor, cotangent: Cotangent, index: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """``J_i δ`` and ``Σ_i J_iᵀ c_i``, where c is a function of ``J δ``, in one run a batch.
+        """``J_i δ`` and ``Σ_i J_iᵀ c_i``, where c is a function of ``J δ``, in one run a batch; see `Jacobian.pass_`.
 
         The primal is computed once: 5 units of work (primal 1, tangent 2, backward 2) where
         ``forward`` and ``pull`` one after the other take 6.
-
-        Args:
-            delta: δ, P.
-            cotangent: maps ``J_i δ`` of one batch, and the batch's place among the b samples, to
-                its c, of the same shape.
-            index: the samples, all if None.
-
-        Returns:
-            ``J_i δ`` (b × C) and ``Σ_i J_iᵀ c_i`` (P).
         """
         images, stored = self._seen, self.base if index is None else self.base[index]
 

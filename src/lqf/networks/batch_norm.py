@@ -33,7 +33,7 @@ def freeze_batch_norm(network: nn.Module) -> nn.Module:
 
 
 def recalibrate_batch_norm(network: nn.Module, images: Images, batch: int = 64) -> int:
-    """Estimate the running statistics anew, for a network whose activations were swapped.
+    """Estimate the running statistics anew, for a network whose activations were swapped; how many layers have some.
 
     Each layer gets the plain mean over nearly equal batches, taken in order, of their means and
     variances, in one pass in which every layer already uses the statistics of the batch.
@@ -42,9 +42,6 @@ def recalibrate_batch_norm(network: nn.Module, images: Images, batch: int = 64) 
         network: changed in place; its parameters stay.
         images: unlabelled images of the target task, N × 3 × H × W.
         batch: images in a batch.
-
-    Returns:
-        The number of layers with running statistics; 0 leaves everything as it is.
     """
     layers = [m for m in network.modules() if isinstance(m, BatchNorm) and m.track_running_stats]
     if layers:

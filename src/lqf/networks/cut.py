@@ -43,14 +43,11 @@ def last_layer(network: nn.Module) -> tuple[str, nn.Module]:
 
 
 def cut(network: nn.Module) -> Cut:
-    """Everything of a torchvision classifier but its head.
+    """Everything of a torchvision classifier but its head; its modules are shared with the result.
 
     Where a network averages a feature map and classifies the average by one layer, the map is what
     is kept; dropout in between is left out, and so is what SqueezeNet does after its head. Other
     networks (VGG, ViT, …) keep all that leads to their last linear layer.
-
-    Args:
-        network: a torchvision classifier; its modules are shared with the result.
 
     Raises:
         ValueError: if the last layer is not linear.

@@ -110,10 +110,7 @@ class Diverged(ArithmeticError):
 
 
 def check_weight_decay(weight_decay: float) -> None:
-    """Refuse a weight decay with which the objective has no minimum.
-
-    Args:
-        weight_decay: wd, the coefficient of ½‖δ‖².
+    """Refuse a weight decay wd, of ½‖δ‖², with which the objective has no minimum.
 
     Raises:
         ValueError: if it is negative or not finite.
@@ -126,14 +123,7 @@ def check_weight_decay(weight_decay: float) -> None:
 
 
 def start_vector(jacobian: Jacobian, start: Tensor | None) -> Tensor:
-    """Return a private copy of the starting point, zeros if none was given.
-
-    Args:
-        jacobian: gives size, dtype and device.
-        start: δ to start from, P, or None.
-
-    Returns:
-        δ, P, in the dtype and on the device of `jacobian.base`.
+    """A private copy of the starting point δ, P, in the dtype and where the Jacobian is; zeros if none was given.
 
     Raises:
         ValueError: if `start` has another shape or is not finite.

@@ -4,7 +4,6 @@ import pytest
 import torch
 from dense_networks import assert_pass_is_exact, random, seeded
 from torch import nn
-from torchvision import models
 
 from lqf.jacobian import Linearized
 from lqf.jacobian.modes import differentiable
@@ -56,31 +55,6 @@ def test_the_demo_network(folded, pooling) -> None:
     network = build("demo_resnet", 3, pooling=pooling, activation="leaky_relu").double().eval()
     network = fold_batch_norm(network) if folded else network
     agrees_with_torch(network, random(2, 3, 16, 16))
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "options"),
-    [
-        ("resnet18", 32, {}),
-        ("mobilenet_v2", 32, {}),
-        ("squeezenet1_1", 32, {}),
-        ("shufflenet_v2_x0_5", 32, {}),
-    ],
-)
-def test_networks_of_torchvision(name, size, options) -> None:
-    torch.manual_seed(0)
-    network = models.get_model(name, weights=None, num_classes=3, **options).double().eval()
-    agrees_with_torch(network, random(2, 3, size, size))
-
-
-def test_convnext_and_vision_transformer() -> None:
-    torch.manual_seed(0)
-    stage = models.convnext.CNBlockConfig
-    convnext = models.ConvNeXt([stage(8, 12, 1), stage(12, None, 1)], 0.1, 0.1, num_classes=3)
-    agrees_with_torch(convnext.double().eval(), random(2, 3, 16, 16))
-    transformer = models.VisionTransformer(16, 8, 2, 2, 8, 16, num_classes=3)
-    nn.init.normal_(transformer.heads.head.weight)  # torchvision's is zero
-    agrees_with_torch(transformer.double().eval(), random(2, 3, 16, 16))
 
 
 def test_modes_parameters_and_hooks_are_as_before_after_an_exception() -> None:

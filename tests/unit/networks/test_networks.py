@@ -97,14 +97,6 @@ def test_head_depends_on_its_seed_alone() -> None:
     assert first.weight.abs().max() <= 8**-0.5
 
 
-def test_torchvision_backbones_are_built_by_name() -> None:
-    network = build("resnet18", 5, activation="leaky_relu").eval()
-
-    assert network(torch.randn(1, 3, 32, 32)).shape == (1, 5)
-    assert network.head.in_features == 512
-    assert not any(isinstance(m, nn.ReLU) for m in network.modules())
-
-
 def test_unknown_network_is_refused_with_the_closest() -> None:
     with pytest.raises(ValueError, match=r"unknown network 'resnet51'.*Did you mean 'resnet50'"):
         build("resnet51", 3)
