@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import seaborn as sns
 import torch
+from matplotlib.figure import Figure
 from scipy.stats import rankdata, spearmanr
 from torch import Tensor, nn
 
 from benchmarks import realbench
+from benchmarks.machine import grouped, table, told
 from benchmarks.realbench import Sizes
 from lqf.experiments.exact_problem import ExactProblem
 from lqf.experiments.grid import Point
@@ -222,67 +225,64 @@ def _auc(values: Tensor, positive: Tensor) -> float:
 
 def markdown(result: dict[str, Any]) -> str:
     """Two tables: scores, and flipped labels."""
-    rows = result["rows"]
+    scores = [
+        [
+            *(data, group[0]["images"], models, group[0]["halves"], method),
+            *(f"{_mean(group, 'value'):.2f}", f"{_mean(group, 'cpu_s'):.0f}"),
+        ]
+        for (data, models, method), group in _asked(result, "lds", "data", "models", "method")
+    ]
+    flipped = [
+        [
+            *(data, group[0]["images"], method, f"{_mean(group, 'value'):.3f}"),
+            *(f"{_mean(group, 'missed'):.2f}", f"{_mean(group, 'cpu_s'):.0f}"),
+        ]
+        for (data, method), group in _asked(result, "flipped", "data", "method")
+    ]
+    head = [
+        "data set",
+        "images",
+        "halves of",
+        "halves",
+        "method",
+        "linear datamodeling score",
+        "CPU s",
+    ]
     lines = [
         f"# {result['title']}",
         "",
-        "Machine: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items()) + ".",
+        told(result),
         "",
         (
             f"{NETWORK} at {RESOLUTION} pixels, seeds: {result['rounds']}. TRAK has one model and "
             f"{PROJECTED} dimensions; fine-tuning has one rate (0.01) and 20 epochs, and nothing searched."
         ),
         "",
-        "| data set | images | halves of | halves | method | linear datamodeling score | CPU s |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for (data, models, method), group in _grouped(rows, "lds", "data", "models", "method").items():
-        value, seconds = (statistics.mean(row[key] for row in group) for key in ("value", "cpu_s"))
-        lines.append(
-            f"| {data} | {group[0]['images']} | {models} | {group[0]['halves']} | {method} | "
-            f"{value:.2f} | {seconds:.0f} |"
-        )
-    lines += [
+        *table(head, scores),
         "",
         (
             f"Of {100 * FLIPPED:.0f} % flipped labels: area under the ROC curve of the confidence in the "
             "given label, and the share that is not among as many of the least confident."
         ),
         "",
-        "| data set | images | confidence by | AUC | missed | CPU s |",
-        "|---|---|---|---|---|---|",
+        *table(["data set", "images", "confidence by", "AUC", "missed", "CPU s"], flipped),
     ]
-    for (data, method), group in _grouped(rows, "flipped", "data", "method").items():
-        value, missed, seconds = (
-            statistics.mean(row[key] for row in group) for key in ("value", "missed", "cpu_s")
-        )
-        lines.append(
-            f"| {data} | {group[0]['images']} | {method} | {value:.3f} | {missed:.2f} | {seconds:.0f} |"
-        )
     return "\n".join(lines) + "\n"
 
 
-def _grouped(
-    rows: list[dict[str, Any]], asked: str, *keys: str
-) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
-        if row["asked"] == asked:
-            groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return groups
+def _asked(result: dict[str, Any], asked: str, *keys: str) -> Iterable[tuple[Any, list[Any]]]:
+    return grouped((row for row in result["rows"] if row["asked"] == asked), *keys).items()
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
+def _mean(rows: list[dict[str, Any]], key: str) -> float:
+    return statistics.mean(row[key] for row in rows)
+
+
+def plot(result: dict[str, Any]) -> Figure:
     """Both yardsticks, a group of bars a data set."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import pandas as pd
-    import seaborn as sns
-    from matplotlib import pyplot as plt
-
     frame = pd.DataFrame(result["rows"])
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    axes = figure.subplots(1, 2)
     scores = frame[frame["asked"] == "lds"].copy()
     scores["score"] = scores["method"] + ", halves of " + scores["models"]
     sns.barplot(scores, x="data", y="value", hue="score", ax=axes[0])
@@ -291,5 +291,4 @@ def plot(result: dict[str, Any], path: Path) -> None:
     axes[1].set(xlabel="", ylabel="AUC of flipped labels", ylim=(0.5, 1))
     for each in axes:
         each.legend(fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    return figure

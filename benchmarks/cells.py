@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lqf.run import replaced
+from lqf.files import replaced
 
 FOLDER = Path("runs/benchmarks")
 

@@ -10,13 +10,13 @@ import itertools
 import statistics
 import time
 from copy import deepcopy
-from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
 from benchmarks import realbench
-from benchmarks.machine import line
+from benchmarks.machine import table
 from benchmarks.realbench import Sizes
 from lqf import LQF
 from lqf.experiments.nonlinear import Schedule, outputs_of, train_network
@@ -137,33 +137,22 @@ def markdown(result: dict[str, Any]) -> str:
     names = ("lqf_exact", "lqf_euclidean", "ridge_head", "nlft")
     head = ["network", "data set", "N", "C", *(f"{n}: error %" for n in names)]
     head += ["passes", "CPU time / NLFT's grid", "solver"]
-    lines = [f"# {result['title']}", "", line(head), line(["---"] * len(head))]
+    rows = []
     for key, methods in _cells(result["rows"]).items():
         own = methods["lqf_exact"]
         share = [a["cpu_s"] / b["cpu_s"] for a, b in zip(own, methods["nlft"], strict=True)]
-        lines.append(
-            line(
-                [
-                    *key,
-                    *(f"{statistics.mean(r['test_err'] for r in methods[n]):.1f}" for n in names),
-                    f"{statistics.mean(r['passes'] for r in own):.1f}",
-                    f"{statistics.median(share):.2f}",
-                    own[0]["solver"],
-                ]
-            )
-        )
-    return "\n".join([*lines, "", __doc__.split("\n\n", 1)[1].strip()]) + "\n"
+        errors = [f"{statistics.mean(r['test_err'] for r in methods[n]):.1f}" for n in names]
+        passes = f"{statistics.mean(r['passes'] for r in own):.1f}"
+        rows.append([*key, *errors, passes, f"{statistics.median(share):.2f}", own[0]["solver"]])
+    about = __doc__.split("\n\n", 1)[1].strip()
+    return "\n".join([f"# {result['title']}", "", *table(head, rows), "", about]) + "\n"
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
+def plot(result: dict[str, Any]) -> Figure:
     """Test errors, one group a network and data set."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     cells = _cells(result["rows"])
-    figure, axes = plt.subplots(figsize=(8, 0.5 * len(cells) + 1.5), layout="constrained")
+    figure = Figure(figsize=(8, 0.5 * len(cells) + 1.5), layout="constrained")
+    axes = figure.subplots()
     for number, name in enumerate(("lqf_exact", "lqf_euclidean", "ridge_head", "nlft")):
         values = [
             statistics.mean(r["test_err"] for r in methods[name]) for methods in cells.values()
@@ -175,3 +164,4 @@ def plot(result: dict[str, Any], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("test error, %")
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    return figure

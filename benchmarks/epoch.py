@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks.machine import forget_peak, isolated, line, peak, resident
+from benchmarks.machine import forget_peak, isolated, peak, resident, table
 from lqf.curvature import Metric, SampleGradients, estimate
 from lqf.experiments.nonlinear import Schedule, train_network
 from lqf.jacobian import FeatureJacobian, Jacobian, Layout, Linearized, NetworkJacobian
@@ -296,9 +297,8 @@ def markdown(result: dict[str, Any]) -> str:
         "set-up: ms an image",
         "set-up: s",
     ]
-    lines = [f"# {result['title']}", "", line(head), line(["---"] * len(head))]
-    for row in result["rows"]:
-        cells = [
+    rows = [
+        [
             row["device"],
             row["method"],
             f"{row['network']}@{row['image_size']}",
@@ -310,22 +310,19 @@ def markdown(result: dict[str, Any]) -> str:
             f"{1e3 * row['setup_seconds_per_image']:.3g}",
             f"{row['setup_seconds']:.3g}",
         ]
-        lines.append(line(cells))
-    notes = [f"{row['method']}: {row['note']}." for row in result["rows"] if row.get("note")]
-    return "\n".join([*lines, "", NOTE, *(part for note in notes for part in ("", note))]) + "\n"
+        for row in result["rows"]
+    ]
+    notes = [f"\n{row['method']}: {row['note']}." for row in result["rows"] if row.get("note")]
+    return "\n".join([f"# {result['title']}", "", *table(head, rows), "", NOTE, *notes]) + "\n"
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
+def plot(result: dict[str, Any]) -> Figure:
     """Images a second by method, one colour a device."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     rows: list[dict[str, Any]] = result["rows"]
     devices = list(dict.fromkeys(row["device"] for row in rows))
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    figure, axes = plt.subplots(figsize=(8, 4), layout="constrained")
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
     height = 0.8 / len(devices)
     for number, device in enumerate(devices):
         of = [row for row in rows if row["device"] == device]
@@ -336,5 +333,4 @@ def plot(result: dict[str, Any], path: Path) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("images a second, one pass")
     figure.legend(loc="outside lower center", fontsize="small", frameon=False)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
+    return figure

@@ -18,10 +18,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from benchmarks.machine import forget_peak, isolated, line, peak, ratio, resident, side_by_side
+from benchmarks.machine import (
+    forget_peak,
+    isolated,
+    peak,
+    ratio,
+    resident,
+    side_by_side,
+    table,
+    told,
+)
 from benchmarks.photographs import make_images
 from lqf.backbones import IMAGENET
 from lqf.config_sections import OwnKeys
@@ -167,52 +177,47 @@ def _cpu_time() -> float:
 
 def markdown(result: dict[str, Any]) -> str:
     """Images a second, and memory."""
-    told = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     rows = result["rows"]
+    speeds, work = [], []
+    for row in rows:
+        speed = [row["images"] / statistics.median(s) for s in row["seconds"].values()]
+        shown = [f"{s:.0f}" for s in speed]
+        ratio_ = f"{row['speed_over_image_folder']:.1f}"
+        speeds.append([CASES[row["case"]], *shown, ratio_, f"≥ {row['to_reach']}"])
+        used = [1e3 * s / row["images"] for s in row["cpu_seconds"].values()]
+        shown = [f"{s:.2f}" for s in used]
+        work.append([CASES[row["case"]], *shown, f"{used[1] / used[0]:.1f}"])
+    memory = [
+        [number, f"{int(number) * 3 * STORED**2 / 1e6:.0f}", f"{extra / 1e6:.0f}"]
+        for number, extra in rows[0]["peak_bytes_by_images"].items()
+    ]
     lines = [
         f"# {result['title']}",
         "",
-        f"Machine: {told}. Medians of {result['rounds']} rounds, side by side."
+        f"{told(result)} Medians of {result['rounds']} rounds, side by side."
         + (f" {result['note']}" if "note" in result else ""),
         "",
         f"Batches of {BATCH} × 3 × {SIZE} × {SIZE}, float32; {rows[0]['images']} JPEG photographs of 300 "
         + f"to 500 pixels, stored as {STORED} × {STORED}.",
         "",
-        line(["images/s", "feed", f"ImageFolder, {WORKERS} workers", "ratio", "to reach"]),
-        line(["---"] * 5),
-    ]
-    for row in rows:
-        speed = [row["images"] / statistics.median(s) for s in row["seconds"].values()]
-        ratio_ = f"{row['speed_over_image_folder']:.1f}"
-        lines.append(
-            line([CASES[row["case"]], *(f"{s:.0f}" for s in speed), ratio_, f"≥ {row['to_reach']}"])
-        )
-    head = ["CPU ms an image", "feed", "ImageFolder and its workers", "ratio"]
-    lines += ["", line(head), line(["---"] * 4)]
-    for row in rows:
-        work = [1e3 * s / row["images"] for s in row["cpu_seconds"].values()]
-        cells = [*(f"{s:.2f}" for s in work), f"{work[1] / work[0]:.1f}"]
-        lines.append(line([CASES[row["case"]], *cells]))
-    lines += [
+        *table(
+            ["images/s", "feed", f"ImageFolder, {WORKERS} workers", "ratio", "to reach"], speeds
+        ),
         "",
-        line(["images in the array", "MB of them", "MB that an epoch adds to the process"]),
+        *table(["CPU ms an image", "feed", "ImageFolder and its workers", "ratio"], work),
+        "",
+        *table(
+            ["images in the array", "MB of them", "MB that an epoch adds to the process"], memory
+        ),
     ]
-    lines.append(line(["---"] * 3))
-    for number, extra in rows[0]["peak_bytes_by_images"].items():
-        size = int(number) * 3 * STORED**2
-        lines.append(line([number, f"{size / 1e6:.0f}", f"{extra / 1e6:.0f}"]))
     return "\n".join(lines) + "\n"
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
+def plot(result: dict[str, Any]) -> Figure:
     """Images a second of both, by case."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     rows = result["rows"]
-    figure, axes = plt.subplots(figsize=(7, 2.8), layout="constrained")
+    figure = Figure(figsize=(7, 2.8), layout="constrained")
+    axes = figure.subplots()
     labels = {"feed": "packed array", "image_folder": f"ImageFolder, {WORKERS} workers"}
     for number, (name, label) in enumerate(labels.items()):
         places = [place + 0.4 * number for place in range(len(rows))]
@@ -223,5 +228,4 @@ def plot(result: dict[str, Any], path: Path) -> None:
     axes.set_xscale("log")
     axes.set_xlabel("images a second")
     figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
+    return figure

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from benchmarks import realbench
+from benchmarks.machine import grouped, told
 from lqf.app.audit import audit
 from lqf.app.model import fit_photos
 from lqf.app.photos import Photos, read_folder
@@ -102,7 +104,7 @@ def markdown(result: dict[str, Any]) -> str:
     lines = [
         f"# {result['title']}",
         "",
-        "Machine: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items()) + ".",
+        told(result),
         "",
         (
             f"A wrong label is planted on {100 * PLANTED:.0f} % of the training images, and `lqf audit` with "
@@ -117,7 +119,7 @@ def markdown(result: dict[str, Any]) -> str:
         "| data set | network | images | planted | found | right labels doubted (%) | s |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for (data, network), rows in _grouped(result["rows"]).items():
+    for (data, network), rows in grouped(result["rows"], "data", "network").items():
         doubted = statistics.mean(row["doubted_right_percent"] for row in rows)
         seconds = statistics.median(row["seconds"] for row in rows)
         planted = sum(row["planted"] for row in rows)
@@ -132,27 +134,19 @@ def _share(rows: list[dict[str, Any]]) -> float:
     return sum(row["in_decile"] for row in rows) / sum(row["planted"] for row in rows)
 
 
-def _grouped(rows: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        groups.setdefault((row["data"], row["network"]), []).append(row)
-    return groups
-
-
-def plot(result: dict[str, Any], path: Path) -> None:
+def plot(result: dict[str, Any]) -> Figure:
     """Share found against how many right labels are doubted."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
+    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    axes = figure.subplots()
     for network in NETWORKS:
-        groups = [rows for (_, one), rows in _grouped(result["rows"]).items() if one == network]
+        groups = [
+            rows
+            for (_, one), rows in grouped(result["rows"], "data", "network").items()
+            if one == network
+        ]
         doubted = [statistics.mean(row["doubted_right_percent"] for row in rows) for rows in groups]
         axes.plot(doubted, [_share(rows) for rows in groups], "o", label=network)
     axes.axhline(TARGET, color="grey", linestyle="--", linewidth=1)
     axes.set(xlabel="right labels doubted (%)", ylabel="planted errors found", ylim=(0, 1.05))
     axes.legend()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    return figure

@@ -9,7 +9,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,21 @@ def _status(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def line(cells: Iterable[object]) -> str:
-    """A line of a Markdown table."""
-    return "| " + " | ".join(map(str, cells)) + " |"
+def table(head: Sequence[object], rows: Iterable[Iterable[object]]) -> list[str]:
+    """Lines of a Markdown table."""
+    return ["| " + " | ".join(map(str, one)) + " |" for one in (head, ["---"] * len(head), *rows)]
+
+
+def told(result: Mapping[str, Any]) -> str:
+    """The machine of a result, in a sentence."""
+    return (
+        "Machine: " + ", ".join(f"{key} {value}" for key, value in result["machine"].items()) + "."
+    )
+
+
+def grouped(rows: Iterable[dict[str, Any]], *keys: str) -> dict[tuple[Any, ...], list[Any]]:
+    """Rows by the values of some keys, in the order of their first row."""
+    groups: dict[tuple[Any, ...], list[Any]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return groups

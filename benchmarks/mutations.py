@@ -10,13 +10,13 @@ from __future__ import annotations
 import io
 import struct
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.machine import line
+from benchmarks.machine import table
 from lqf.data.decode import Undecodable, decode
 
 TITLE = "Damaged images"
@@ -158,24 +158,21 @@ def tally_whole(data: bytes) -> str:
 def markdown(result: dict[str, Any]) -> str:
     """A table of the formats."""
     columns = ["format", "undamaged", "tries", "decoded", "ends early", "refused"]
-    lines = [f"# {result['title']}", "", line([*columns, "tracebacks"]), line(["---"] * 7)]
+    rows = []
     for row in result["rows"]:
-        told = "; ".join(f"{key} × {n}" for key, n in row["tracebacks"].items())
-        lines.append(line([*(str(row[key]) for key in columns), told or "0"]))
+        bad = "; ".join(f"{key} × {n}" for key, n in row["tracebacks"].items())
+        rows.append([*(row[key] for key in columns), bad or 0])
+    lines = [f"# {result['title']}", "", *table([*columns, "tracebacks"], rows)]
     total = sum(row["tries"] for row in result["rows"])
     bad = sum(sum(row["tracebacks"].values()) for row in result["rows"])
     return "\n".join([*lines, "", f"{total:,} damaged files, {bad} tracebacks."]) + "\n"
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
+def plot(result: dict[str, Any]) -> Figure:
     """What became of the files of each format."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     rows = result["rows"]
-    figure, axes = plt.subplots(figsize=(6, 0.2 * len(rows) + 1), layout="constrained")
+    figure = Figure(figsize=(6, 0.2 * len(rows) + 1), layout="constrained")
+    axes = figure.subplots()
     left = np.zeros(len(rows))
     for key in ("decoded", "ends early", "refused"):
         share = np.array([100 * row[key] / row["tries"] for row in rows])
@@ -183,5 +180,4 @@ def plot(result: dict[str, Any], path: Path) -> None:
         left += share
     axes.set_xlabel("% of damaged files")
     axes.legend(fontsize="small")
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
+    return figure

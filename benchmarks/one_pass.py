@@ -5,15 +5,15 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from torch.func import functional_call, jvp
 from torch.nn import functional as F
 
-from benchmarks.machine import line, peak_memory, ratio, side_by_side
+from benchmarks.machine import peak_memory, ratio, side_by_side, table, told
 from lqf.jacobian import Kept, Linearized
 from lqf.networks import fold_batch_norm
 
@@ -158,34 +158,37 @@ def targets() -> dict[str, float | None]:
 def markdown(result: dict[str, Any]) -> str:
     """A table of times and memory, and one of ratios beside their targets."""
     rows = result["rows"]
-    told = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
-    lines = [f"# {result['title']}", "", f"Machine: {told}.", ""]
-    lines += [
-        f"Medians of {result['rounds']} rounds, side by side; ratios are taken in a round.",
-        "",
-    ]
-    head = ["ms (peak MB)", *(row["case"] for row in rows)]
-    lines += line(head), line(["---"] * len(head))
+    cases = [row["case"] for row in rows]
+    times = []
     for name, title in ACTIONS.items():
-        cells = []
+        cells = [title]
         for row in rows:
             cell = f"{1e3 * statistics.median(row['seconds'][name]):.0f}"
             peak = row["peak_bytes"].get(name)
             cells.append(cell if peak is None else f"{cell} ({peak / 1e6:.0f})")
-        lines.append(line([title, *cells]))
-    head = ["ratio of the pass", "to reach", *(row["case"] for row in rows)]
-    lines += ["", line(head), line(["---"] * len(head))]
+        times.append(cells)
+    ratios = []
     for label, target in targets().items():
         reached = "" if target is None else f"≤ {target}"
-        lines.append(line([label, reached, *(f"{row['ratios'][label]:.2f}" for row in rows)]))
-    floor = [f"{row['floor']:.2f}" for row in rows]
-    lines.append(line(["*floor of time / ordinary step*", "", *floor]))
+        ratios.append([label, reached, *(f"{row['ratios'][label]:.2f}" for row in rows)])
     further = {
+        "floor": "*floor of time / ordinary step*",
         "floor_kept": "*floor of time, f0 kept / ordinary step*",
         "memory_with_delta": "*memory of an ordinary step and of δ / ordinary step*",
     }
     for key, title in further.items():
-        lines.append(line([title, "", *(f"{row[key]:.2f}" for row in rows)]))
+        ratios.append([title, "", *(f"{row[key]:.2f}" for row in rows)])
+    lines = [
+        f"# {result['title']}",
+        "",
+        told(result),
+        "",
+        f"Medians of {result['rounds']} rounds, side by side; ratios are taken in a round.",
+        "",
+        *table(["ms (peak MB)", *cases], times),
+        "",
+        *table(["ratio of the pass", "to reach", *cases], ratios),
+    ]
     worst = max(row["relative_difference_of_gradients"] for row in rows)
     lines += [
         "",
@@ -207,15 +210,11 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
+def plot(result: dict[str, Any]) -> Figure:
     """Ratios as bars, targets as marks."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     rows, wanted = result["rows"], targets()
-    figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
+    figure = Figure(figsize=(9, 4.5), layout="constrained")
+    axes = figure.subplots()
     height = 0.8 / len(rows)
     for number, row in enumerate(rows):
         places = [place + number * height for place in range(len(wanted))]
@@ -228,5 +227,4 @@ def plot(result: dict[str, Any], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("ratio of the LQF pass (black: to reach)")
     figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
+    return figure

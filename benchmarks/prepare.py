@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks.machine import line, ratio, side_by_side
+from benchmarks.machine import ratio, side_by_side, table, told
 from benchmarks.photographs import make_images
 
 TITLE = "Preparing photographs beside Pillow alone"
@@ -106,41 +107,34 @@ def _peak_memory(folder: Path, output: Path) -> dict[str, int]:
 def markdown(result: dict[str, Any]) -> str:
     """Speed and memory."""
     row = result["rows"][0]
-    told = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     speed = {k: row["images"] / statistics.median(v) for k, v in row["seconds"].items()}
+    speeds = [
+        [title, f"{speed[k]:.0f}"] for k, title in (("pillow", "Pillow alone"), ("prepare",) * 2)
+    ]
+    memory = [
+        [number, *(f"{peak[k] / 1e6:.0f}" for k in ("process", "largest_worker"))]
+        for number, peak in row["peak_bytes_by_images"].items()
+    ]
     lines = [
         f"# {result['title']}",
         "",
-        f"Machine: {told}. {row['images']} photographs, {row['workers']} processes, {result['rounds']} rounds side by side.",
+        f"{told(result)} {row['images']} photographs, {row['workers']} processes, {result['rounds']} rounds side by side.",
         "",
-        line(["", "images/s"]),
-        line(["---", "---"]),
-        line(["Pillow alone", f"{speed['pillow']:.0f}"]),
-        line(["prepare", f"{speed['prepare']:.0f}"]),
+        *table(["", "images/s"], speeds),
         "",
         f"Speed of prepare over that of Pillow alone: {row['speed_over_pillow']:.2f} (to reach: ≥ {row['to_reach']}).",
         "",
-        line(["images", "peak MB of the process", "of its largest worker"]),
-        line(["---"] * 3),
+        *table(["images", "peak MB of the process", "of its largest worker"], memory),
     ]
-    for number, memory in row["peak_bytes_by_images"].items():
-        lines.append(
-            line([number, *(f"{memory[k] / 1e6:.0f}" for k in ("process", "largest_worker"))])
-        )
     return "\n".join(lines) + "\n"
 
 
-def plot(result: dict[str, Any], path: Path) -> None:
+def plot(result: dict[str, Any]) -> Figure:
     """Images a second."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     row = result["rows"][0]
-    figure, axes = plt.subplots(figsize=(5, 2), layout="constrained")
+    figure = Figure(figsize=(5, 2), layout="constrained")
+    axes = figure.subplots()
     names = list(row["seconds"])
     axes.barh(names, [row["images"] / statistics.median(row["seconds"][n]) for n in names])
     axes.set_xlabel("images a second")
-    figure.savefig(path, dpi=120, metadata={"Software": None})
-    plt.close(figure)
+    return figure

@@ -21,7 +21,7 @@ from benchmarks.machine import machine
 from benchmarks.realbench import Absent
 
 #: A benchmark has TITLE, ``measure(rounds, small)`` -> rows, ``markdown(result)`` -> text, and
-#: ``plot(result, path)``; ROUNDS is its usual number of repetitions.
+#: ``plot(result)`` -> a figure of matplotlib; ROUNDS is its usual number of repetitions.
 BENCHMARKS: dict[str, ModuleType] = {
     "attribution": attribution,
     "engine": engine,
@@ -73,7 +73,8 @@ def run(name: str, output: Path, rounds: int | None = None, *, small: bool = Fal
     path.write_text(json.dumps(result, indent=1) + "\n")
     text = benchmark.markdown(result)
     path.with_suffix(".md").write_text(text)
-    benchmark.plot(result, path.with_suffix(".png"))
+    figure = benchmark.plot(result)
+    figure.savefig(path.with_suffix(".png"), dpi=120, metadata={"Software": None})
     print(text)
     return path
 

@@ -23,8 +23,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from lqf.files import replaced
 from lqf.provenance import digest
-from lqf.run import replaced
 from lqf.snapshot import State, ending_gently
 
 log = logging.getLogger(__name__)

@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     from lqf.app import cli as app
     from lqf.data import cli as data
     from lqf.plan import cli as plan
+    from lqf.report import artefacts
 
     app.register(command)
     data.register(command, settings)
@@ -117,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = command(place.partition(".")[2], text, calling(f"report.{place}", takes))
         named = takes.split()
         if "name" in named:
-            sub.add_argument("name")
+            sub.add_argument("name", choices=artefacts.ARTEFACTS)
         paths(sub, *(one for one in named if one not in {"name", "settings"}))
         if "settings" in named:
             settings(sub)

@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from lqf import devices, provenance
+from lqf.files import replaced
 
 log = logging.getLogger(__name__)
 
@@ -59,18 +60,6 @@ def locked(folder: Path) -> Iterator[None]:
                 error.strerror,
             )
         yield
-
-
-@contextlib.contextmanager
-def replaced(path: Path) -> Iterator[Path]:
-    """A temporary sibling that takes the place of ``path`` when the block ends without error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_rows(

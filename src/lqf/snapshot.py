@@ -26,8 +26,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from lqf.files import replaced
 from lqf.ridge import Snapshot
-from lqf.run import replaced
 
 log = logging.getLogger(__name__)
 

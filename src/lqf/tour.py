@@ -7,10 +7,11 @@ loads nothing from elsewhere.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from lqf.files import write_text
 
 
 def execute(notebook: Path, output: Path) -> None:
@@ -42,13 +43,7 @@ def execute(notebook: Path, output: Path) -> None:
     for library in ("mathjax", "require_js", "jquery", "mermaid_js", "mermaid_layout_elk_js"):
         setattr(exporter, f"{library}_url", "")
     page, _ = exporter.from_notebook_node(content)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}")
-    try:
-        temporary.write_text(page, encoding="utf-8")
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(page, output)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -18,9 +18,10 @@ from PIL import Image
 from lqf import checkpoint, cli, provenance, run
 from lqf.config_sections import OwnKeys
 from lqf.data.archives import MANIFEST, read_manifest
-from lqf.data.folder import digest_of, problems
+from lqf.data.folder import problems
 from lqf.data.packed import PackedDataset
 from lqf.data.prepare import prepare_own
+from lqf.files import digest_of
 from lqf.fitted import stored
 from lqf.networks.weights import read_state, write_state
 from lqf.report import artefacts, seals

@@ -21,9 +21,9 @@ WRITERS = {
     " '--workers', '1', '--settings', settings])",
     "saved model": "import torch; from lqf.fitted import stored;"
     " code = guarded(lambda: stored.write(out + '/m.lqf', {'a': torch.zeros(99)}, {}))",
-    "backbone": "import torch; from lqf import run; from lqf.networks.weights import write_state\n"
+    "backbone": "import torch; from lqf.files import replaced; from lqf.networks.weights import write_state\n"
     "def write():\n"
-    "    with run.replaced(Path(out, 'relu.safetensors')) as file:\n"
+    "    with replaced(Path(out, 'relu.safetensors')) as file:\n"
     "        write_state(file, {'a': torch.zeros(99)}, {})\n"
     "code = guarded(write)",
     "rows of a run": "from lqf import run;"

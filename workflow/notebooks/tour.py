@@ -150,7 +150,7 @@ print(f"relative difference of the test outputs: {float(gap.norm() / scale):.1e}
 # %%
 def show(name: str) -> None:
     """A table or figure, its claims, and its code."""
-    artefact = artefacts.get(name)
+    artefact = artefacts.ARTEFACTS[name]
     display(Markdown(f"### {artefact.label}: {artefact.title}"))
     if artefact.kind == "figure" and (figures / f"{name}.png").exists():
         display(Image(figures / f"{name}.png", width=720, alt=artefact.title))

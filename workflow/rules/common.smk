@@ -347,12 +347,12 @@ def tour_settings(files):
 
 def sources(scale, name):
     """Aggregated files that a table or figure is made from."""
-    return [f"results/{scale}/{file}" for file in artefacts.get(name).sources]
+    return [f"results/{scale}/{file}" for file in artefacts.ARTEFACTS[name].sources]
 
 
 def described(name, scale):
     """How the report lists a table or figure."""
-    artefact = artefacts.get(name)
+    artefact = artefacts.ARTEFACTS[name]
     return {"artefact": artefact.label, "shows": artefact.title, "scale": scale}
 
 

@@ -122,10 +122,9 @@ def _margins(outputs: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray
 
 
 def _mark_duplicates(rows: pd.DataFrame, train: Photos, others: Photos | None) -> None:
-    found = find_duplicates(train if others is None else train.and_(others))
-    rows["duplicates"] = found.group
-    kind = np.where(found.exact, "exact", "near")
-    rows["duplicate_kind"] = np.where(found.group > 0, kind, "")
+    group, exact = find_duplicates(train if others is None else train.and_(others))
+    rows["duplicates"] = group
+    rows["duplicate_kind"] = np.where(group > 0, np.where(exact, "exact", "near"), "")
     # Two splits in one group: what is tested on was trained on.
     splits = rows[rows["duplicates"] > 0].groupby("duplicates")["split"].nunique()
     rows["leak"] = rows["duplicates"].isin(splits[splits > 1].index)

@@ -17,8 +17,7 @@ from lqf.app.fit import described
 from lqf.app.model import PhotoModel
 from lqf.app.output import tell
 from lqf.app.photos import read_folder
-from lqf.data.folder import digest_of
-from lqf.pages import write_text
+from lqf.files import digest_of, write_text
 
 
 def forget_command(options: argparse.Namespace) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -20,42 +18,30 @@ NEAR = 0.985
 _FLAT = 2.0
 
 
-@dataclass(frozen=True)
-class Duplicates:
-    """Groups of images that are the same or nearly.
+def find_duplicates(photos: Photos) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Compare every image with every other and its mirror image.
 
-    Attributes:
-        group: Number of its group from 1, by image; 0 for an image that is alone. M.
-        exact: Whether another file of its group has the same bytes, M.
+    Returns:
+        The number of its group of images that are the same or nearly, from 1, by image, 0 for an image
+        that is alone, M; and whether another file of the group has the same bytes, M.
     """
-
-    group: NDArray[np.int64]
-    exact: NDArray[np.bool_]
-
-
-def find_duplicates(photos: Photos) -> Duplicates:
-    """Compare every image with every other and its mirror image."""
     small = np.stack([_small(image) for image in photos.pixels])
     flat = small.std((1, 2, 3)) < _FLAT
-    rows, mirrored = _standardised(small), _standardised(small[:, :, ::-1])
-    same = _pairs(np.unique(photos.hashes, return_inverse=True)[1])
-    number, near = len(photos), []
+    rows, mirrored = (_standardised(one, flat) for one in (small, small[:, :, ::-1]))
+    _, first, inverse, copies = np.unique(
+        photos.hashes, return_index=True, return_inverse=True, return_counts=True
+    )
+    number = len(photos)
+    pairs = [np.stack([first[inverse], np.arange(number)], 1)]
     for start in range(0, number, 512):
         part = rows[start : start + 512]
         likeness = np.maximum(part @ rows.T, part @ mirrored.T)
-        likeness[np.arange(len(part)), start + np.arange(len(part))] = -1
-        likeness[flat[start : start + 512]] = -1
-        likeness[:, flat] = -1
-        first, second = np.nonzero(likeness >= NEAR)
-        near.append(np.stack([first + start, second], 1))
-    exact = np.zeros(number, dtype=bool)
-    exact[same.ravel()] = True
-    pairs = np.concatenate([same, *near])
-    graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (number, number))
+        pairs.append(np.argwhere(likeness >= NEAR) + np.array([start, 0]))
+    places = np.concatenate(pairs)
+    graph = coo_matrix((np.ones(len(places)), (places[:, 0], places[:, 1])), (number, number))
     component = connected_components(graph, directed=False)[1]
-    sizes = np.bincount(component)
-    numbers = np.cumsum(sizes > 1) * (sizes > 1)
-    return Duplicates(numbers[component], exact)
+    several = np.bincount(component) > 1
+    return (np.cumsum(several) * several)[component], copies[inverse] > 1
 
 
 def _small(image: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -63,15 +49,9 @@ def _small(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(picture, dtype=np.float32)
 
 
-def _standardised(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    flat = images.reshape(len(images), -1)
-    flat = flat - flat.mean(1, keepdims=True)
-    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-6)
-
-
-def _pairs(keys: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Each image beside the first with the same key, where that is another one."""
-    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
-    places = np.arange(len(keys))
-    twice = np.nonzero(first[inverse] != places)[0]
-    return np.stack([first[inverse[twice]], twice], 1)
+def _standardised(images: NDArray[np.float32], flat: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Rows of mean 0 and norm 1; of flat images 0, which are like no other."""
+    rows = images.reshape(len(images), -1)
+    rows = rows - rows.mean(1, keepdims=True)
+    rows[flat] = 0
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-6)

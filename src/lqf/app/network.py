@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lqf.backbones import IMAGENET
-from lqf.data.folder import digest_of
+from lqf.files import digest_of
 from lqf.networks import last_layer
 from lqf.networks.weights import features_state, first_line, read_state
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lqf.pages import write_text
+from lqf.files import write_text
 
 
 def tell(options: argparse.Namespace, found: Mapping[str, Any]) -> None:

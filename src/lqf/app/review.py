@@ -17,7 +17,7 @@ from lqf.app.fit import fit_folder, leave_one_out_error
 from lqf.app.model import PhotoModel
 from lqf.app.output import tell, write_table
 from lqf.app.photos import Photos, read_folder, thumbnail
-from lqf.data.folder import digest_of
+from lqf.files import digest_of
 from lqf.pages import write_page
 
 log = logging.getLogger(__name__)

@@ -19,10 +19,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lqf.data.folder import digest_of
 from lqf.data.published import CatalogueError, File, Published, Weights
 from lqf.data.unpack import kind_of
-from lqf.pages import write_text
+from lqf.files import digest_of, write_text
 from lqf.provenance import sealed, unsealed
 
 MANIFEST = "archives.json"

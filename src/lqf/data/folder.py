@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import io
 import json
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lqf.data.catalogue import SPLITS
+from lqf.files import digest_of
 from lqf.provenance import sealed, unsealed
 
 FILES = ("images.npy", "index.csv", "dataset.json", "contact_sheet.png")
@@ -72,14 +72,6 @@ def write_index(folder: Path, rows: Iterable[tuple[str, int, str, str, str]]) ->
         broken = any("\r" in str(value) for value in values)
         (quoting if broken else writer).writerow([row, *values])
     (folder / "index.csv").write_bytes(lines.getvalue().encode())
-
-
-def digest_of(path: Path, algorithm: str = "sha256") -> str:
-    """Hash a file without holding it in memory."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(
-            file, lambda: hashlib.new(algorithm, usedforsecurity=False)
-        ).hexdigest()
 
 
 def write_description(folder: Path, description: Mapping[str, Any]) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 from lqf import backbones
 from lqf.data.archives import read_manifest
 from lqf.experiments.task import Settings
+from lqf.files import replaced
 from lqf.networks import build_features, kept_activations
 from lqf.networks.inplace_abn import converted
 from lqf.networks.weights import features_state, read_state, write_state
-from lqf.run import replaced
 
 log = logging.getLogger(__name__)
 

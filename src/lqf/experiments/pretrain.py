@@ -12,10 +12,11 @@ from torch import Tensor
 
 from lqf.experiments.nonlinear import Schedule, outputs_of, train_network
 from lqf.experiments.task import Settings, load_task
+from lqf.files import replaced
 from lqf.losses import CrossEntropy, error_rate
 from lqf.networks import build
 from lqf.networks.weights import write_state
-from lqf.run import device, progress, replaced
+from lqf.run import device, progress
 
 log = logging.getLogger(__name__)
 

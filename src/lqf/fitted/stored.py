@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from lqf import __version__
+from lqf.files import replaced
 from lqf.networks.weights import checksum, write_state
 
 FORMAT = "lqf-3"
@@ -33,13 +34,9 @@ def write(
         raise ValueError(
             f"there is no folder {folder} to write {Path(path).name} into; make it first."
         )
-    temporary = Path(f"{os.fspath(path)}.{os.getpid()}.partial")
-    try:
+    with replaced(Path(path)) as temporary:
         plain = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
         write_state(temporary, plain, metadata)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

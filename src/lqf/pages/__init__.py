@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from lqf import __version__
+from lqf.files import write_text
 
 _KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
@@ -41,11 +42,3 @@ def embedded(content: bytes, kind: str | None = None) -> str:
     found = (media for start, media in _KINDS.items() if content.startswith(start))
     media = kind or next(found, "application/octet-stream")
     return f"data:{media};base64,{base64.b64encode(content).decode()}"
-
-
-def write_text(text: str, path: Path) -> None:
-    """Write a file that appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

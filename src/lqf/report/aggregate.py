@@ -9,14 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lqf.data.folder import read_description
-from lqf.report import (
-    aggregate_errors,
-    aggregate_regularized,
-    aggregate_samples,
-    aggregate_sweeps,
-    artefacts,
-    seals,
-)
+from lqf.report import aggregate_errors, aggregate_samples, aggregate_sweeps, artefacts, seals
 from lqf.report.raw import MissingRun, write
 
 Aggregator = Callable[[Path, dict[str, Any], Sequence[int]], dict[str, pd.DataFrame]]
@@ -30,7 +23,7 @@ _AGGREGATORS: dict[str, Aggregator] = {
     "online": aggregate_sweeps.online,
     "spectrum": aggregate_samples.spectrum,
     "informativeness": aggregate_samples.informativeness,
-    "regularized": aggregate_regularized.regularized,
+    "regularized": aggregate_sweeps.regularized,
 }
 """Of the folder runs/<scale>, a section of the config, and seeds where it has none: file name -> rows."""
 
@@ -50,18 +43,9 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[s
         The runs left out: experiment, data set, method, seed and why.
 
     Raises:
-        ValueError: `experiments` is missing or names an unknown experiment.
         MissingRun: A run that the config asks for is missing or malformed.
         WrongRecord: Runs were made with different settings, data, weights or versions.
     """
-    if "experiments" not in settings:
-        raise ValueError("aggregate: settings lack the key 'experiments'; pass the whole config.")
-    sections = {key: value for key, value in settings["experiments"].items() if value}
-    unknown = sorted(set(sections) - set(_AGGREGATORS))
-    if unknown:
-        raise ValueError(
-            f"aggregate: experiments {unknown} are unknown; allowed are {sorted(_AGGREGATORS)}."
-        )
     data = Path(settings.get("data") or runs.parent.parent / "data" / runs.name)
     seeds = settings.get("seeds", [0])
     described = {
@@ -69,14 +53,16 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[s
         for about in sorted(data.glob("*/dataset.json"))
     }
     left_out: list[dict[str, Any]] = []
-    for experiment in [name for name in _AGGREGATORS if name in sections]:
+    for experiment, aggregator in _AGGREGATORS.items():
+        if not (section := settings["experiments"].get(experiment)):
+            continue
         machines: dict[Path, tuple[str, str]] = {}
-        section = {**sections[experiment], "described": described, "machines": machines}
+        section = {**section, "described": described, "machines": machines}
         lacking: list[dict[str, Any]] = []
         if settings.get("partial"):
             section["lacking"] = lacking
         try:
-            frames = _AGGREGATORS[experiment](runs, section, seeds)
+            frames = aggregator(runs, section, seeds)
         except MissingRun:
             if not lacking:
                 raise
@@ -89,10 +75,9 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[s
         for name, frame in frames.items():
             marked = frame.assign(partial=f"{len(lacking)} runs are missing") if lacking else frame
             write(marked, output / name)
-        if experiment == "informativeness" and frames:
-            scores = pd.read_csv(output / "informativeness_scores.csv")
-            shown = sections[experiment].get("shown", 25)
-            aggregate_samples.save_images(scores, shown, data, output / "informative_images.png")
+        if (scores := frames.get("informativeness_scores.csv")) is not None:
+            sheet = output / "informative_images.png"
+            aggregate_samples.save_images(scores, section["shown"], data, sheet)
         if frames:
             seals.seal(output, experiment, artefacts.AGGREGATED[experiment])
         left_out += [{"experiment": experiment, **one} for one in lacking]

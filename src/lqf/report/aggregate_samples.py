@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lqf.files import replaced
 from lqf.report.aggregate_errors import Frames, dataset_columns
-from lqf.report.raw import MissingRun, order_by, read_runs, whole
+from lqf.report.raw import MissingRun, order_by, read_runs
 from lqf.report.statistics import summed_up
 
 SCORES = ("fsi_eq8", "fsi_kfac", "leverage", "loo_error")
@@ -151,5 +152,5 @@ def save_images(scores: pd.DataFrame, shown: int, data: Path, output: Path) -> N
             if picture.size != (size, size):
                 picture = picture.resize((size, size), Image.Resampling.LANCZOS)
             sheet.paste(picture, (column * size, line * size))
-    with whole(output) as file:
-        sheet.save(file, optimize=True)
+    with replaced(output) as file:
+        sheet.save(file, "PNG", optimize=True)

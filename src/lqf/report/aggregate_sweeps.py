@@ -1,4 +1,4 @@
-"""Learning rates, shots and steps: Figures 1 (right), 4 and 5."""
+"""Learning rates, shots, steps and wrong labels: Figures 1 (right), 4, 5 and 7, and Table 3."""
 
 from __future__ import annotations
 
@@ -61,15 +61,7 @@ def kshot(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
 
     `shots` is a number, or `all` for the whole training set; `per_class` the mean number of images
     of a class that were drawn.
-
-    Raises:
-        ValueError: One of the two methods is not among the experiment's.
     """
-    if not {"lqf", "nlft"} <= set(section["methods"]):
-        raise ValueError(
-            f"aggregate: experiments.kshot.methods is {section['methods']}; "
-            "Figure 4 compares lqf with nlft, so both must be in it."
-        )
     raw = read_metrics(runs, "kshot", section, seeds, extra=["shots", "classes"])
     chosen = select(raw, ["dataset", "method", "seed", "shots"], "selected_val")
     chosen["per_class"] = chosen["n_train"] / chosen["classes"]
@@ -136,4 +128,31 @@ def online(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     return {
         "online.csv": order_by(means, **order),
         "online_runs.csv": order_by(single, **order),
+    }
+
+
+def regularized(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
+    """Aggregates Table 3 and Figure 7: the test error by images a class and percentage of wrong labels."""
+    condition = ["shots", "noise"]
+    raw = read_metrics(runs, "regularized", section, seeds, extra=[*condition, "regularizer"])
+    raw["shots"] = raw["shots"].astype(int)
+    keys = [*condition, "dataset", "method", "regularizer"]
+    chosen = select(raw, [*keys, "seed"], "selected_val")
+    groups = chosen.assign(edge=chosen["at_edge"] != "").groupby(keys)
+    means = summed_up("err", groups["test_err"]).join(
+        groups.agg(n_runs=("seed", "size"), n_at_edge=("edge", "sum"))
+    )
+    means = means.reset_index()
+    titles = {name: dataset_columns(name, section)["title"] for name in section["datasets"]}
+    means.insert(len(keys), "title", means["dataset"].map(titles))
+    orders = {
+        "noise": section["noise"],
+        "shots": sorted(section["shots"]),
+        "dataset": section["datasets"],
+        "method": section["methods"],
+    }
+    single = chosen[[*keys, "seed", "n_train", "status", "test_err", "at_edge"]]
+    return {
+        "regularized.csv": order_by(means, **orders),
+        "regularized_runs.csv": order_by(single, **orders),
     }

@@ -1,15 +1,16 @@
 """What is made: every table and figure, the aggregated CSVs it is made from, the claims it shows.
 
-The workflow builds its rules from this registry, so it imports nothing but the standard library.
+The workflow builds its rules from this registry, so it imports little.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
+
+from lqf.report import seals
 
 Kind = Literal["table", "figure"]
 
@@ -57,15 +58,15 @@ class Artefact:
         label: Its name, where it is one of the paper its name there.
         experiment: The experiment that it shows, a key of `AGGREGATED`.
         title: What it shows, in one line.
-        drawn_from: Names of the aggregated CSVs it is drawn from, in results/<scale>/, and a blank between.
-        speaks_to: Ids of the claims it speaks to, and a blank between.
+        sources: Names of the aggregated files it is drawn from, in results/<scale>/.
+        claims: Ids of the claims it speaks to.
     """
 
     label: str
     experiment: str
     title: str
-    drawn_from: str
-    speaks_to: str
+    sources: tuple[str, ...]
+    claims: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -78,106 +79,98 @@ class Artefact:
         return "table" if self.label.startswith("Table") else "figure"
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """Names of the aggregated files it is drawn from, in results/<scale>/."""
-        return tuple(self.drawn_from.split())
-
-    @property
-    def claims(self) -> tuple[str, ...]:
-        """Ids of the claims it speaks to."""
-        return tuple(self.speaks_to.split())
-
-    @property
     def caption(self) -> str:
         """Name of its caption in figures/<scale>/, made from the sources and the claims."""
         return f"{self.name}.rst"
 
-    def drawn(self) -> tuple[str, ...]:
-        """Returns the names of the files that drawing it writes into figures/<scale>/."""
-        return tuple(f"{self.name}.{extension}" for extension in EXTENSIONS[self.kind])
-
     def outputs(self) -> tuple[str, ...]:
-        """Returns the names of all its files in figures/<scale>/."""
-        return (*self.drawn(), self.caption)
+        """Returns the names of its files in figures/<scale>/."""
+        return (*(f"{self.name}.{one}" for one in EXTENSIONS[self.kind]), self.caption)
 
 
-ARTEFACTS: dict[str, Artefact] = {
-    artefact.name: artefact
-    for artefact in (
-        Artefact(
+_ARTEFACTS = [
+    Artefact(label, experiment, title, tuple(sources.split()), tuple(claims.split()))
+    for label, experiment, title, sources, claims in (
+        (
             "Table 1",
             "comparison",
             "Test error of non-linear and linear fine-tuning",
             "comparison.csv relative_summary.csv",
-            "lqf_beats_linear lqf_near_nlft_coarse lqf_gain_over_fc exact_as_sgd metric_helps"
-            " exact_beats_strong",
+            (
+                "lqf_beats_linear lqf_near_nlft_coarse lqf_gain_over_fc exact_as_sgd metric_helps"
+                " exact_beats_strong"
+            ),
         ),
-        Artefact(
+        (
             "Table 2",
             "fine_grained",
             "Test error on fine-grained tasks, with bilinear pooling",
             "fine_grained.csv",
             "b_lqf_beats_lqf b_lqf_beats_nlft lqf_beats_linear_fine",
         ),
-        Artefact(
+        (
             "Figure 1, left",
             "comparison",
             "Relative increase of the test error over non-linear fine-tuning",
             "relative.csv relative_summary.csv",
             "lqf_median lqf_below_lqf_fc lqf_below_gaf lqf_below_fc linear_order far_is_harder",
         ),
-        Artefact(
+        (
             "Figure 1, right",
             "elr",
             "Best effective learning rate of each task, and the error around it",
             "elr.csv elr_best.csv",
             "elr_spread elr_common_lqf elr_common_nlft",
         ),
-        Artefact(
+        (
             "Figure 2",
             "ablation",
             "What each ingredient of LQF is worth",
             "ablation.csv ablation_summary.csv",
             "mse_helps kfac_helps leaky_helps ablation_order leaky_matters_without_kfac",
         ),
-        Artefact(
+        (
             "Figure 3",
             "spectrum",
             "Eigenvalues of Gauss–Newton matrices before and after non-linear fine-tuning",
             "spectrum.csv condition.csv",
             "largest_curvature_falls condition_improves effective_dimension_falls",
         ),
-        Artefact(
+        (
             "Figure 4",
             "kshot",
             "LQF against non-linear fine-tuning with few samples a class",
             "kshot.csv",
             "kshot_lqf_better kshot_advantage_shrinks kshot_single_outlier",
         ),
-        Artefact(
+        (
             "Figure 5",
             "online",
             "Learning online, step by step, against training from scratch",
             "online.csv",
             "online_nlft_gap online_lqf_gap online_gap_difference online_lqf_cheaper",
         ),
-        Artefact(
+        (
             "Figure 6",
             "informativeness",
             "The most and least informative samples, and what removing them costs",
-            "informativeness_scores.csv informativeness_correlation.csv informative_images.png"
-            " removal.csv",
-            "removal_most_least removal_most_random removal_least_random removal_iterative"
-            " eq8_ranks_as_exact kfac_ranks_as_exact",
+            (
+                "informativeness_scores.csv informativeness_correlation.csv informative_images.png"
+                " removal.csv"
+            ),
+            (
+                "removal_most_least removal_most_random removal_least_random removal_iterative"
+                " eq8_ranks_as_exact kfac_ranks_as_exact"
+            ),
         ),
-        Artefact(
+        (
             "Table 3",
             "regularized",
             "Regularisers of non-linear fine-tuning and exact LQF, by images a class and wrong labels",
             "regularized.csv",
             "regularized_gap",
         ),
-        Artefact(
+        (
             "Figure 7",
             "regularized",
             "Regularisers of non-linear fine-tuning beside exact LQF: few images, wrong labels",
@@ -185,50 +178,40 @@ ARTEFACTS: dict[str, Artefact] = {
             "noise_exact",
         ),
     )
-}
-
-
-def get(name: str) -> Artefact:
-    """Returns the artefact of that name.
-
-    Raises:
-        ValueError: There is none of that name.
-    """
-    if name in ARTEFACTS:
-        return ARTEFACTS[name]
-    close = get_close_matches(name, ARTEFACTS, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"artefact {name!r} does not exist; it is one of {sorted(ARTEFACTS)}.{hint}")
+]
+ARTEFACTS = {artefact.name: artefact for artefact in _ARTEFACTS}
 
 
 class MissingResults(ValueError):
     """An aggregated file that an artefact is made from does not exist."""
 
 
-def check_results(name: str, results: Path) -> Artefact:
-    """Returns the artefact of that name, if the folder results/<scale> has what it is made from.
+def checked(name: str, results: Path, *further: str) -> Artefact:
+    """Returns an artefact, if the folder results/<scale> has what it is made from, undamaged.
+
+    Args:
+        name: A key of `ARTEFACTS`.
+        results: The folder.
+        further: Names of other files that are read.
 
     Raises:
-        ValueError: There is none of that name.
         MissingResults: An aggregated file that it needs is missing.
+        DamagedResults: One of the files is not what was written.
     """
-    artefact = get(name)
+    artefact = ARTEFACTS[name]
     for source in artefact.sources:
         if not (results / source).is_file():
             raise MissingResults(
                 f"{name}: {results / source} does not exist; run the workflow, or "
                 "`python -m lqf aggregate`, first."
             )
+    seals.check(results, [*artefact.sources, *further])
     return artefact
 
 
 def select(experiments: Collection[str], kind: Kind | None = None) -> list[Artefact]:
     """Returns the artefacts of some experiments, in the paper's order; both kinds if None."""
-    return [
-        artefact
-        for artefact in ARTEFACTS.values()
-        if artefact.experiment in experiments and kind in {None, artefact.kind}
-    ]
+    return [one for one in _ARTEFACTS if one.experiment in experiments and kind in {None, one.kind}]
 
 
 def aggregated_files(experiments: Collection[str]) -> list[str]:

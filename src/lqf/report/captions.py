@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
 
+from lqf.files import write_text
 from lqf.method import TITLES
-from lqf.pages import write_text
-from lqf.report import artefacts, paper, seals
+from lqf.report import artefacts, paper
 from lqf.report.tables import EDGE
 from lqf.report.words import MATRICES, SHOWN, counted, digits
 
@@ -28,12 +28,10 @@ def caption(name: str, results: Path, output_folder: Path) -> None:
         output_folder: The folder figures/<scale>.
 
     Raises:
-        ValueError: There is no artefact of that name.
         MissingResults: An aggregated file that it needs is missing.
         DamagedResults: A file of the results is not what was written.
     """
-    artefact = artefacts.check_results(name, results)
-    seals.check(results, [*artefact.sources, artefacts.CLAIMS_FILE])
+    artefact = artefacts.checked(name, results, artefacts.CLAIMS_FILE)
     text = f"**{artefact.label}. {artefact.title}.**\n"
     text += f"Scale: {_plain(results.name)}. {body(name, results)}"
     if (file := results / artefacts.MISSING_FILE).is_file():
@@ -50,7 +48,7 @@ def caption(name: str, results: Path, output_folder: Path) -> None:
 
 def body(name: str, results: Path) -> str:
     """Says what a table or figure shows, without its claims."""
-    tables = [results / file for file in artefacts.get(name).sources if file.endswith(".csv")]
+    tables = [results / file for file in artefacts.ARTEFACTS[name].sources if file.endswith(".csv")]
     macro = getattr(_template().module, name)
     text: str = macro(**{file.stem: pd.read_csv(file) for file in tables})
     return " ".join(text.split())

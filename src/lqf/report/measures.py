@@ -14,10 +14,24 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lqf.report import measures_regularized
-from lqf.report.measured import NotTested, Results, below, certain_share, columns
+from lqf.report.measured import NotTested, Results
 from lqf.report.rules import MEASURES
 from lqf.report.statistics import BOOTSTRAP_INTERVAL, Estimate, bootstrap, t_interval
+
+_SIGN_INTERVAL = "data sets counted by the 95 % t interval over seeds of each"
+
+
+def _pivot(
+    rows: pd.DataFrame,
+    lacks: str,
+    methods: Sequence[str],
+    index: str | list[str],
+    values: str = "test_err",
+) -> pd.DataFrame:
+    if missing := sorted(set(methods) - set(rows["method"])):
+        raise NotTested(f"{lacks} of {missing}")
+    rows = rows[rows["method"].isin(methods)]
+    return rows.pivot(index=index, columns="method", values=values)[list(methods)]
 
 
 def _differences(
@@ -34,20 +48,22 @@ def _relative(results: Results, experiment: str, methods: Sequence[str]) -> pd.D
     """Relative increases in %, one row a data set, one column a method, no gaps."""
     rows = results.frame("relative.csv" if experiment == "comparison" else f"{experiment}.csv")
     lacks = f"{experiment} has no rows"
-    return _pivot(rows, lacks, methods, "dataset", "rel_increase_pct")[list(methods)].dropna()
+    return _pivot(rows, lacks, methods, "dataset", "rel_increase_pct").dropna()
 
 
-def _pivot(
-    rows: pd.DataFrame,
-    lacks: str,
-    methods: Sequence[str],
-    index: str | list[str],
-    values: str = "test_err",
-) -> pd.DataFrame:
-    if missing := sorted(set(methods) - set(rows["method"])):
-        raise NotTested(f"{lacks} of {missing}")
-    rows = rows[rows["method"].isin(methods)]
-    return rows.pivot(index=index, columns="method", values=values)
+# A share of data sets as measured, with certain and possible ones as its interval.
+def _certain_share(verdicts: Sequence[tuple[bool, bool, bool]]) -> Estimate:
+    if not verdicts:
+        raise NotTested("no data set has the methods asked for")
+    value, low, high = np.mean(np.array(verdicts, dtype=float), axis=0)
+    return Estimate(float(value), float(low), float(high), len(verdicts), _SIGN_INTERVAL)
+
+
+def _below(gap: Estimate, bound: float) -> tuple[bool, bool, bool]:
+    """Whether a difference is below a bound as measured, certainly, and possibly."""
+    if np.isnan(gap.low):
+        return gap.value < bound, False, True
+    return gap.value < bound, gap.high < bound, gap.low < bound
 
 
 def win_fraction(
@@ -59,10 +75,11 @@ def win_fraction(
     """
     gaps = [_differences(results, experiment, method, other) for other in against]
     verdicts = []
-    for name in gaps[0]:
-        measured, certain, possible = zip(*(below(gap[name], 0) for gap in gaps), strict=True)
+    # Partial results may lack a method on a data set.
+    for name in sorted(set.intersection(*map(set, gaps))):
+        measured, certain, possible = zip(*(_below(gap[name], 0) for gap in gaps), strict=True)
         verdicts.append((all(measured), all(certain), all(possible)))
-    return certain_share(verdicts)
+    return _certain_share(verdicts)
 
 
 def within_fraction(
@@ -77,7 +94,7 @@ def within_fraction(
     gaps = _differences(results, experiment, method, reference)
     # Printed errors have one decimal, and 21.2 − 20.7 is above 0.5 in binary.
     bound = points + 1e-9
-    return certain_share([below(gap, bound) for name, gap in gaps.items() if name in members])
+    return _certain_share([_below(gap, bound) for name, gap in gaps.items() if name in members])
 
 
 def largest_gain(results: Results, experiment: str, method: str, reference: str) -> Estimate:
@@ -154,8 +171,8 @@ def elr_spread_difference(results: Results, method: str, other: str) -> Estimate
     The spread is the standard deviation of log10 of the best rate.
     """
     best = results.frame("elr_best.csv")
-    table = best.pivot(index="dataset", columns="method", values="best_elr")
-    logs = np.log10(columns(table, [method, other]).dropna().to_numpy())
+    table = _pivot(best, "there are no results", [method, other], "dataset", "best_elr")
+    logs = np.log10(table.dropna().to_numpy())
     return bootstrap(logs, lambda rows: rows[:, 0].std() - rows[:, 1].std())
 
 
@@ -220,7 +237,7 @@ def kshot_losses(results: Results, at: str | int) -> Estimate:
     rows = _at_shots(results.frame("kshot_runs.csv"), at)
     # A loss is a gain below zero, seen from the other side.
     gains = [t_interval(-part["diff"]) for _, part in rows.groupby("dataset", sort=True)]
-    share = certain_share([below(gain, 0) for gain in gains])
+    share = _certain_share([_below(gain, 0) for gain in gains])
     counts = (share.value * share.n, share.low * share.n, share.high * share.n)
     return Estimate(*counts, share.n, share.interval)
 
@@ -245,21 +262,21 @@ def online_gap_difference(results: Results, method: str, other: str) -> Estimate
 
 def online_cost_ratio(results: Results, method: str) -> Estimate:
     """Training samples visited step by step over those visited from scratch, all steps together."""
-    runs = results.frame("online_runs.csv")
-    visits = runs.groupby(["seed", "method"])["visits"].sum().unstack()
-    visits = columns(visits, [f"{method}_inc", f"{method}_scratch"])
-    return t_interval(visits[f"{method}_inc"] / visits[f"{method}_scratch"])
+    visits = results.frame("online_runs.csv").groupby(["seed", "method"])["visits"].sum()
+    table = _online(visits.reset_index(), method, ["seed"], "visits")
+    return t_interval(table[f"{method}_inc"] / table[f"{method}_scratch"])
 
 
 def _online_gaps(results: Results, method: str) -> pd.Series:
     runs = results.frame("online_runs.csv")
     late = runs[runs["step"] > runs["step"].max() / 2]
-    table = columns(
-        late.pivot(index=["seed", "step"], columns="method", values="acc"),
-        [f"{method}_inc", f"{method}_scratch"],
-    )
-    gaps = table[f"{method}_scratch"] - table[f"{method}_inc"]
-    return gaps.groupby("seed").mean()
+    table = _online(late, method, ["seed", "step"], "acc")
+    return (table[f"{method}_scratch"] - table[f"{method}_inc"]).groupby("seed").mean()
+
+
+def _online(rows: pd.DataFrame, method: str, index: list[str], values: str) -> pd.DataFrame:
+    ways = [f"{method}_inc", f"{method}_scratch"]
+    return _pivot(rows, "there are no results", ways, index, values)
 
 
 def spectrum_change(results: Results, matrix: str, quantity: str) -> Estimate:
@@ -320,16 +337,53 @@ def rank_correlation(results: Results, score: str) -> Estimate:
         NotTested: The score was not computed.
     """
     rows = results.frame("informativeness_correlation.csv")
-    own = rows[rows["score"] == score]
-    if own.empty:
-        raise NotTested(f"there is no score {score}")
-    values = own["spearman"].dropna()
+    values = rows.loc[rows["score"] == score, "spearman"].dropna()
     if values.empty:
         raise NotTested(f"{score} or the exact score was not measured at this size")
     return t_interval(values)
 
 
-FUNCTIONS: Mapping[str, Callable[..., Estimate]] = {
-    name: {**vars(measures_regularized), **globals()}[name] for name in MEASURES
-}
+def noise_cost(results: Results, method: str) -> Estimate:
+    """What wrong labels cost a method more than whichever other one they cost least, in points of error.
+
+    The cost is the error with the most wrong labels minus that with none, on as many images a class, in the
+    mean over data sets. Negative if the method loses least.
+
+    Raises:
+        NotTested: No labels were wrong.
+    """
+    rows = results.frame("regularized.csv")
+    most = rows["noise"].max()
+    if not most:
+        raise NotTested("regularized has no wrong labels")
+    noisy = rows[rows["noise"] == most]
+    clean = rows[(rows["noise"] == 0) & rows["shots"].isin(noisy["shots"])]
+    costs = (_by_method(noisy) - _by_method(clean)).dropna()
+    table = _beside(costs, method, [str(name) for name in costs if name != method])
+    return bootstrap(table, lambda r: (r[:, :1] - r[:, 1:]).mean(axis=0).max())
+
+
+def regularized_gap(results: Results, reference: str, at: int) -> Estimate:
+    """Error of the best regulariser of NLFT minus that of a reference, in points, with `at` images a class.
+
+    The mean over data sets; the best regulariser is the one with the least. Positive if none closes the gap.
+    """
+    rows = results.frame("regularized.csv")
+    rows = rows[(rows["noise"] == 0) & (rows["shots"].astype(str) == str(at))]
+    names = sorted(set(rows.loc[rows["regularizer"] != "none", "method"]))
+    table = _beside(_by_method(rows).dropna(), reference, names)
+    return bootstrap(table, lambda r: (r[:, 1:] - r[:, :1]).mean(axis=0).min())
+
+
+def _by_method(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.pivot(index="dataset", columns="method", values="err_mean")
+
+
+def _beside(table: pd.DataFrame, method: str, others: list[str]) -> np.ndarray:
+    if method not in table or not others:
+        raise NotTested(f"regularized does not have {method} and something beside it")
+    return table[[method, *others]].to_numpy()
+
+
+FUNCTIONS: Mapping[str, Callable[..., Estimate]] = {name: globals()[name] for name in MEASURES}
 """Measure -> the function that takes it."""

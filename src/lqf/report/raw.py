@@ -6,9 +6,7 @@ CSVs depend on the numbers alone. Wall time stays behind; a file of its own says
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from lqf import provenance
+from lqf.files import replaced
 
 METRICS = [
     *("dataset", "method", "seed", "n_train", "n_test", "damping", "rate", "batch", "elr"),
@@ -198,25 +197,9 @@ def _edges(run: pd.DataFrame, chosen: pd.Series) -> str:
     return "; ".join(found)
 
 
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A file that appears whole or not at all; its folder is made if need be.
-
-    Yields:
-        Where to write it until it is whole, with the same extension.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write(frame: pd.DataFrame, path: Path) -> None:
     """Writes an aggregated CSV: six significant digits, lines end in a line feed."""
-    with whole(path) as file:
+    with replaced(path) as file:
         frame.to_csv(file, index=False, float_format="%.6g", lineterminator="\n")
 
 

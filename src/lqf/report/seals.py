@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from lqf.pages import write_text
+from lqf.files import digest_of, write_text
 
 
 class DamagedResults(ValueError):
@@ -21,7 +20,9 @@ def seal(results: Path, name: str, files: Iterable[str]) -> None:
         name: What they belong to: an experiment, or the claims.
         files: Their names.
     """
-    lines = [f"{_digest(results / file)}  {file}\n" for file in files if (results / file).is_file()]
+    lines = [
+        f"{digest_of(results / file)}  {file}\n" for file in files if (results / file).is_file()
+    ]
     write_text("".join(lines), results / f"{name}.sha256")
 
 
@@ -39,12 +40,8 @@ def check(results: Path, files: Collection[str]) -> None:
         for line in record.read_text("utf-8", errors="replace").splitlines():
             said, _, name = line.partition("  ")
             file = results / name
-            if name in files and file.is_file() and _digest(file) != said:
+            if name in files and file.is_file() and digest_of(file) != said:
                 raise DamagedResults(
                     f"{file} is damaged or was edited: its digest is not that in {record.name}; delete it "
                     "and run the workflow again, or restore both from a copy."
                 )
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -11,7 +11,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from lqf.report.raw import whole
+from lqf.files import replaced
 
 COLUMN, PAGE = 3.5, 7.2
 """Widths of a column and of a page, in inches."""
@@ -97,5 +97,5 @@ def new_figure(width: float, height: float) -> Figure:
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Saves a figure as PDF, SVG and PNG, each whole or not at all."""
     for extension, metadata in _METADATA.items():
-        with whole(folder / f"{name}.{extension}") as file:
+        with replaced(folder / f"{name}.{extension}") as file:
             figure.savefig(file, format=extension, metadata=metadata)

@@ -76,10 +76,10 @@ def test_duplicates_are_found_as_files_re_encoded_mirrored_and_brighter(tmp_path
         Image.new("RGB", (48, 40), (i, i, i)).save(folder / "green" / f"plain{i}.png")
 
     photos = read_folder(folder, 32)
-    found = find_duplicates(photos)
+    groups, copies = find_duplicates(photos)
 
-    group = dict(zip(photos.files, found.group.tolist(), strict=True))
-    exact = {file for file, same in zip(photos.files, found.exact, strict=True) if same}
+    group = dict(zip(photos.files, groups.tolist(), strict=True))
+    exact = {file for file, same in zip(photos.files, copies, strict=True) if same}
     assert exact == {"green/0.png", "green/copy.png"}
     assert group["green/0.png"] == group["green/copy.png"] > 0
     near = {f"green/{name}" for name in ("1.png", "again.jpg", "mirrored.png", "brighter.png")}

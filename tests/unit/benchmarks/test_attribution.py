@@ -30,5 +30,5 @@ def test_everything_is_asked_of_small_data(tmp_path: Path, monkeypatch: pytest.M
     assert {row["asked"] for row in rows} == {"lds", "flipped"}
     text = attribution.markdown({"title": "t", "machine": {}, "rounds": 1, "rows": rows})
     assert text.count("| colours |") == len(rows)
-    attribution.plot({"rows": rows}, tmp_path / "plot.png")
+    attribution.plot({"rows": rows}).savefig(tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 0

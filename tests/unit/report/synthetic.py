@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import math
-from collections.abc import Iterable
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,67 +13,13 @@ import numpy as np
 import pytest
 
 from lqf import provenance
-
-COLUMNS = [
-    "experiment",
-    "dataset",
-    "method",
-    "seed",
-    "shots",
-    "noise",
-    "regularizer",
-    "mode",
-    "step",
-    "n_train",
-    "n_val",
-    "n_test",
-    "classes",
-    "network",
-    "activation",
-    "slope",
-    "trained",
-    "loss",
-    "target_scale",
-    "optimizer",
-    "pooling",
-    "damping",
-    "rate",
-    "momentum",
-    "batch",
-    "elr",
-    "weight_decay",
-    "mu",
-    "epochs",
-    "batch_norm",
-    "train_err",
-    "val_err",
-    "test_err",
-    "refit_err",
-    "refit_n_train",
-    "train_loss",
-    "residual",
-    "row_space",
-    "passes",
-    "status",
-    "message",
-    "selected_val",
-    "selected_test",
-    "wall_s",
-    "device",
-]
+from lqf.run import COLUMNS, write_rows
 
 MADE = {"settings": "0", "data": "1", "weights": "2", "version": 1, "torch": "3", "device": "cpu"}
 
 # Invented test errors in %: of non-linear fine-tuning, and by how much methods exceed it.
-BASE = {
-    "digits": 3.4,
-    "greek": 6.0,
-    "cyrillic": 7.5,
-    "fonts": 22.0,
-    "accents": 15.0,
-    "styles": 12.0,
-    "textures": 9.0,
-}
+SETS = ("digits", "greek", "cyrillic", "fonts", "accents", "styles", "textures")
+BASE = dict(zip(SETS, (3.4, 6.0, 7.5, 22.0, 15.0, 12.0, 9.0), strict=True))
 FACTOR = {
     "nlft": 1.0,
     "lqf": 1.15,
@@ -149,12 +94,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def write_csv(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as handle:
-        writer = csv.DictWriter(handle, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Writes rows as a job would."""
+    write_rows(path, rows, list(rows[0]))
     sign(path)
 
 
@@ -170,37 +112,12 @@ def sign(path: Path) -> None:
 def metrics_row(dataset: str, method: str, seed: int, error: float, **more: Any) -> dict[str, Any]:
     """A row of metrics.csv; an error that is not finite makes it a diverged one."""
     error = min(error, 100.0) if math.isfinite(error) else error
-    row = {
-        "experiment": "train",
-        "dataset": dataset,
-        "method": method,
-        "seed": seed,
-        "n_train": 160,
-        "n_val": 100,
-        "n_test": 500,
-        "classes": 10,
-        "damping": 1e-4,
-        "rate": 0.01,
-        "momentum": 0.9,
-        "batch": 32,
-        "elr": 0.01 / (0.1 * 32),
-        "weight_decay": 1e-4,
-        "mu": 0.016,
-        "epochs": 30,
-        "passes": 30,
-        "batch_norm": "frozen",
-        "train_err": 0.0,
-        "val_err": error,
-        "test_err": error,
-        "train_loss": 0.01,
-        "residual": "",
-        "row_space": "",
-        "status": "ok",
-        "selected_val": False,
-        "selected_test": False,
-        "wall_s": np.random.default_rng().uniform(),
-        "device": "cpu",
-    }
+    row = dict.fromkeys(COLUMNS, "") | {"status": "ok", "wall_s": time.perf_counter()}
+    row |= {"dataset": dataset, "method": method, "seed": seed, "n_train": 160, "n_test": 500}
+    row |= {"classes": 10, "damping": 1e-4, "rate": 0.01, "batch": 32, "elr": 0.01 / (0.1 * 32)}
+    row |= {"weight_decay": 1e-4, "mu": 0.016, "epochs": 30, "passes": 30, "batch_norm": "frozen"}
+    row |= {"train_err": 0.0, "val_err": error, "test_err": error, "train_loss": 0.01}
+    row |= {"selected_val": False, "selected_test": False}
     if not math.isfinite(error):
         row |= dict.fromkeys(("train_err", "val_err", "test_err", "train_loss"), "")
         row |= {"status": "diverged", "message": "loss is NaN in epoch 3 at rate 0.01"}
@@ -211,7 +128,7 @@ def write_metrics(runs: Path, kind: str, rows: list[dict[str, Any]]) -> Path:
     """Writes the rows of one job where that job would."""
     first = rows[0]
     folder = runs / kind / first["dataset"] / first["method"] / str(first["seed"])
-    write_csv(folder / "metrics.csv", rows, COLUMNS)
+    write_csv(folder / "metrics.csv", rows)
     return folder / "metrics.csv"
 
 
@@ -224,6 +141,13 @@ def mark(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return rows
 
 
+def two_rates(*run: Any, **more: Any) -> list[dict[str, Any]]:
+    """Rows of two rates, the second a fifth worse: data set, method, seed and error."""
+    *named, error = run
+    grid = ((0.1, abs(error)), (0.01, 1.2 * abs(error)))
+    return mark([metrics_row(*named, one, rate=rate, **more) for rate, one in grid])
+
+
 def _train(runs: Path, random: np.random.Generator) -> None:
     for dataset, base in BASE.items():
         for method, factor in FACTOR.items():
@@ -232,20 +156,11 @@ def _train(runs: Path, random: np.random.Generator) -> None:
                 rows = []
                 for rate, decay in itertools.product((0.1, 0.01), (1e-3, 1e-4)):
                     worse = 1.3 if rate == 0.01 else math.inf if method == "gaf" else 1.0
-                    error = base * factor * worse + random.normal(0, 0.4)
-                    rows.append(
-                        metrics_row(
-                            dataset,
-                            method,
-                            seed,
-                            round(error, 1) if math.isfinite(error) else error,
-                            rate=rate,
-                            weight_decay=decay,
-                            val_err=round(error + random.normal(0, 0.5), 1)
-                            if math.isfinite(error)
-                            else "",
-                        )
-                    )
+                    error = round(base * factor * worse + random.normal(0, 0.4), 1)
+                    more = {"rate": rate, "weight_decay": decay}
+                    if math.isfinite(error):
+                        more["val_err"] = round(error + random.normal(0, 0.5), 1)
+                    rows.append(metrics_row(dataset, method, seed, error, **more))
                 write_metrics(runs, "train", mark(rows))
 
 
@@ -277,14 +192,7 @@ def _kshot(runs: Path, random: np.random.Generator) -> None:
                 gain = 1.0 if method == "nlft" else 0.7 + 0.035 * k + 0.8 * (dataset == "fonts")
                 error = min(95.0, 60 * gain * (BASE[dataset] / 60) ** (math.log(k) / math.log(16)))
                 error += random.normal(0, 0.5)
-                rows += mark(
-                    [
-                        metrics_row(
-                            dataset, method, seed, e, shots=shots, n_train=10 * k, rate=rate
-                        )
-                        for e, rate in ((abs(error), 0.1), (abs(error) * 1.2, 0.01))
-                    ]
-                )
+                rows += two_rates(dataset, method, seed, error, shots=shots, n_train=10 * k)
             write_metrics(runs, "kshot", rows)
 
 
@@ -297,12 +205,7 @@ def _regularized(runs: Path, random: np.random.Generator) -> None:
             error = BASE[dataset] * factor * shots**-0.2 + cost * noise + random.normal(0, 0.3)
             more = {"shots": shots, "noise": noise, "n_train": 10 * shots}
             more["regularizer"] = method if method in ("l2_sp", "ps_kd", "elr") else "none"
-            rows += mark(
-                [
-                    metrics_row(dataset, method, seed, abs(e), rate=rate, **more)
-                    for e, rate in ((error, 0.1), (error * 1.2, 0.01))
-                ]
-            )
+            rows += two_rates(dataset, method, seed, error, **more)
         write_metrics(runs, "regularized", rows)
 
 
@@ -313,21 +216,9 @@ def _online(runs: Path, random: np.random.Generator) -> None:
             gap = 4.0 if (method, mode) == ("nlft", "incremental") else 0.0
             error = 8 + 40 * math.exp(-step / 8) + gap + random.normal(0, 0.4) + (method == "lqf")
             epochs = 8 if mode == "incremental" else 20 + step // 2
-            rows += mark(
-                [
-                    metrics_row(
-                        "cyrillic",
-                        method,
-                        seed,
-                        error,
-                        mode=mode,
-                        step=step,
-                        n_train=10 * step,
-                        epochs=epochs,
-                        passes=epochs,
-                    )
-                ]
-            )
+            more = {"mode": mode, "step": step, "n_train": 10 * step}
+            more |= {"epochs": epochs, "passes": epochs}
+            rows += mark([metrics_row("cyrillic", method, seed, error, **more)])
         write_metrics(runs, "online", rows)
 
 
@@ -335,59 +226,41 @@ def _samples(runs: Path, random: np.random.Generator) -> None:
     removals = SETTINGS["experiments"]["informativeness"]["removals"]
     for seed in range(3):
         folder = runs / "informativeness" / "digits" / str(seed)
-        exact = random.lognormal(0, 1, 160)
         scores = [
             {
                 "index": i,
                 "row": 3 * i,
                 "label": i % 10,
                 "class": str(i % 10),
-                "fsi_exact": exact[i],
-                "fsi_eq8": exact[i] ** 0.5 * random.lognormal(0, 0.5),
-                "fsi_kfac": exact[i] * random.lognormal(0, 0.2),
+                "fsi_exact": one,
+                "fsi_eq8": one**0.5 * random.lognormal(0, 0.5),
+                "fsi_kfac": one * random.lognormal(0, 0.2),
                 "leverage": random.uniform(),
                 "loo_error": float(random.uniform() < 0.1),
             }
-            for i in range(160)
+            for i, one in enumerate(random.lognormal(0, 1, 160))
         ]
-        write_csv(folder / "scores.csv", scores, list(scores[0]))
-        slope = {"most": 0.12, "random": 0.06, "least": 0.02}
-        rows = [
-            {
-                "removal": removal,
-                "schedule": schedule,
-                "n_removed": n,
-                "n_train": 160 - n,
-                "test_err": 5
-                + slope[removal] * n * (0.7 if schedule == "iterative" else 1)
-                + random.normal(0, 0.2),
-            }
-            for removal, schedule, n in itertools.product(
-                slope, ("one_shot", "iterative"), removals
-            )
-            if (removal, schedule) != ("random", "iterative")
-        ]
-        write_csv(folder / "removal.csv", rows, list(rows[0]))
+        write_csv(folder / "scores.csv", scores)
+        # Random removal comes last: it has one schedule.
+        slope = {"most": 0.12, "least": 0.02, "random": 0.06}
+        rows = []
+        ways = [*itertools.product(slope, ("one_shot", "iterative"))]
+        for (removal, schedule), n in itertools.product(ways[:-1], removals):
+            worse = slope[removal] * n * (0.7 if schedule == "iterative" else 1)
+            row = {"removal": removal, "schedule": schedule, "n_removed": n, "n_train": 160 - n}
+            rows.append({**row, "test_err": 5 + worse + random.normal(0, 0.2)})
+        write_csv(folder / "removal.csv", rows)
         spectrum = []
         phases = {"init": (-1.0, 1.2), "end": (0.0, 0.7)}
         for matrix, (phase, (centre, width)) in itertools.product(
             ("squared", "cross_entropy"), phases.items()
         ):
             values = np.sort(10 ** random.normal(centre, width, 400))[::-1]
-            spectrum += [
-                {
-                    "phase": phase,
-                    "matrix": matrix,
-                    "index": i,
-                    "eigenvalue": value,
-                    "n_samples": 40,
-                    "ridge": 1e-4,
-                    "effective_dimension": 400 * centre**2 + width,
-                }
-                for i, value in enumerate(values)
-            ]
+            about = {"phase": phase, "matrix": matrix, "n_samples": 40, "ridge": 1e-4}
+            about["effective_dimension"] = 400 * centre**2 + width
+            spectrum += [{**about, "index": i, "eigenvalue": v} for i, v in enumerate(values)]
         path = runs / "spectrum" / "digits" / str(seed) / "spectrum.csv"
-        write_csv(path, spectrum, list(spectrum[0]))
+        write_csv(path, spectrum)
 
 
 def write_world(root: Path) -> Path:

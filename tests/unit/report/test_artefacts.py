@@ -3,7 +3,6 @@ from __future__ import annotations
 import subprocess
 import sys
 
-import pytest
 from claim_lists import CLAIMS
 
 from lqf.report import artefacts
@@ -17,8 +16,7 @@ def test_every_table_and_figure_of_the_paper_is_there_and_ours_follow() -> None:
 def test_sources_are_aggregated_by_the_artefacts_own_experiment() -> None:
     for artefact in artefacts.ARTEFACTS.values():
         assert set(artefact.sources) <= set(artefacts.AGGREGATED[artefact.experiment])
-        assert f"{artefact.name}.csv" in artefact.drawn()
-        assert [*artefact.drawn(), f"{artefact.name}.rst"] == list(artefact.outputs())
+        assert {f"{artefact.name}.csv", f"{artefact.name}.rst"} < set(artefact.outputs())
 
 
 def test_what_is_drawn_does_not_depend_on_the_claims() -> None:
@@ -37,11 +35,6 @@ def test_a_dropped_experiment_drops_its_artefacts() -> None:
         "figure5",
     ]
     assert artefacts.aggregated_files(["elr"]) == ["elr.csv", "elr_best.csv", "elr_machines.csv"]
-
-
-def test_misspelt_name_is_refused_with_the_closest() -> None:
-    with pytest.raises(ValueError, match=r"'figur2' does not exist.*Did you mean 'figure2'\?"):
-        artefacts.get("figur2")
 
 
 def test_nothing_in_the_report_imports_torch() -> None:

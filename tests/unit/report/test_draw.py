@@ -32,8 +32,7 @@ for name in ARTEFACTS:
 def drawn(results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("figures") / "demo"
     for name, artefact in ARTEFACTS.items():
-        files = draw(name, results, folder)
-        assert [file.name for file in files] == list(artefact.drawn())
+        draw(name, results, folder)
         assert not (folder / artefact.caption).exists()
         caption(name, results, folder)
     return folder
