@@ -1,7 +1,7 @@
 """The paper's network at the paper's size: one step of every method, and the expansion at w0.
 
 ResNet-50 at 224 pixels, a batch of eight. Five methods run always; the other three, 85 CPU
-seconds more, where LQF_FULL_SIZE is set, as in a check of its own in `.ci/run`. What one step does not
+seconds more, where LQF_FULL_SIZE is set, as in `.ci/run`. What one step does not
 need is left out: the learning rate is given, where the workflow finds it by ten passes over the
 data, and the curvature is that of two of the images (online learning lends it in the same way).
 """
