@@ -9,7 +9,7 @@ from types import ModuleType
 
 from benchmarks import (
     attribution,
-    engine,
+    cost,
     epoch,
     feed,
     labels,
@@ -24,7 +24,7 @@ from benchmarks.realbench import Absent
 #: ``plot(result)`` -> a figure of matplotlib; ROUNDS is its usual number of repetitions.
 BENCHMARKS: dict[str, ModuleType] = {
     "attribution": attribution,
-    "engine": engine,
+    "cost": cost,
     "epoch": epoch,
     "feed": feed,
     "labels": labels,

@@ -118,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         sub = command(place.partition(".")[2], text, calling(f"report.{place}", takes))
         named = takes.split()
         if "name" in named:
-            sub.add_argument("name", choices=artefacts.ARTEFACTS)
+            sub.add_argument("name", choices=list(artefacts.ARTEFACTS))
         paths(sub, *(one for one in named if one not in {"name", "settings"}))
         if "settings" in named:
             settings(sub)

@@ -17,11 +17,9 @@ import pytest
 from cluster import NODES, ask, wait_for
 
 ROOT = Path(__file__).parents[2]
-WHOLE = os.environ.get("LQF_SLURM_TEST") == "mini"
 # A run that takes longer than so many seconds hangs.
-SECONDS = 1500 if WHOLE else 900
-# The small workflow, or every rule and experiment where LQF_SLURM_TEST is mini.
-OVERLAY = ROOT / ("tests/workflow/mini.yaml" if WHOLE else "tests/slurm/small.yaml")
+SECONDS = 900
+OVERLAY = ROOT / "tests/slurm/small.yaml"
 LOCAL = ["--profile", "none", "--cores", "2"]
 CLUSTER = ["--profile", str(ROOT / "profiles/slurm"), "--jobs", "3"]
 CLUSTER += ["--slurm-init-seconds-before-status-checks", "1", "--latency-wait", "10"]
@@ -62,9 +60,7 @@ def finish(process: subprocess.Popen[str], folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a local run; LQF_SLURM_LOCAL names one of the same workflow that is there."""
-    if there := os.environ.get("LQF_SLURM_LOCAL"):
-        return Path(there)
+    """The folder of a local run."""
     folder = tmp_path_factory.mktemp("local")
     with snakemake(folder, *LOCAL) as process:
         finish(process, folder)
@@ -73,9 +69,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, local: Path) -> Path:
-    """A folder for a run through SLURM; that of the small workflow begins after the pre-training."""
-    if WHOLE:
-        return tmp_path
+    """A folder for a run through SLURM that begins after the pre-training."""
     scale = next((local / "runs").iterdir()).name
     shutil.copytree(local / "data", tmp_path / "data")
     shutil.copytree(local / "runs" / scale / "backbone", tmp_path / "runs" / scale / "backbone")
@@ -100,15 +94,6 @@ def metrics(folder: Path) -> dict[str, list[dict[str, str]]]:
         found[str(path.relative_to(folder))] = rows
     assert found
     return found
-
-
-@pytest.mark.usefixtures("slurm")
-@pytest.mark.skipif(not WHOLE, reason="the test of interrupted jobs runs the small workflow")
-def test_results_are_those_of_a_local_run(folder: Path, local: Path) -> None:
-    with snakemake(folder, *CLUSTER) as process:
-        finish(process, folder)
-
-    same(folder, local)
 
 
 def same(folder: Path, local: Path) -> None:
@@ -194,6 +179,15 @@ small = pytest.mark.skipif(
     os.environ.get("LQF_SLURM_TEST") != "small",
     reason="takes minutes, a time limit of SLURM's among them: set LQF_SLURM_TEST=small",
 )
+
+
+@small
+@pytest.mark.usefixtures("slurm")
+def test_results_are_those_of_a_local_run(folder: Path, local: Path) -> None:
+    with snakemake(folder, *CLUSTER) as process:
+        finish(process, folder)
+
+    same(folder, local)
 
 
 @small

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -121,11 +122,28 @@ def test_more_images_than_there_are_is_refused(
         config.resolve(changed)
 
 
+def some_of(archive: Path, folder: Path, classes: int = 6, images: int = 12) -> None:
+    """Extract some images of the first classes of an archive NAME/{train,test}/CLASS/FILE."""
+    taken: Counter[str] = Counter()
+    names: set[str] = set()
+    with tarfile.open(archive) as tar:
+        for member in sorted(tar.getmembers(), key=lambda member: member.name):
+            place, _, _ = member.name.rpartition("/")
+            name = place.rpartition("/")[2]
+            if (
+                member.isfile()
+                and (name in names or len(names) < classes)
+                and taken[place] < images
+            ):
+                names.add(name)
+                taken[place] += 1
+                tar.extract(member, folder, filter="data")
+
+
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="../shared/realbench is not there")
 def test_real_images_with_real_weights(tmp_path: Path) -> None:
     for name in ("caltech101_20", "chest_xray_2"):
-        with tarfile.open(REAL / "datasets" / f"{name}.tar") as archive:
-            archive.extractall(tmp_path, filter="data")
+        some_of(REAL / "datasets" / f"{name}.tar", tmp_path)
     small = {"epochs": 6, "weight_decays": [1.0e-4]}
     mine = overlay(
         tmp_path,
@@ -137,7 +155,7 @@ def test_real_images_with_real_weights(tmp_path: Path) -> None:
         datasets=["caltech", "xray"],
         own={
             "mine": {"folder": "chest_xray_2"},
-            "caltech": {"folder": "caltech101_20", "title": "Caltech, 20 classes"},
+            "caltech": {"folder": "caltech101_20", "title": "Caltech, six classes"},
             "xray": {"folder": "chest_xray_2", "title": "Chest X-ray"},
         },
         backbone={"network": "squeezenet1_1", "weights": {"relu": str(WEIGHTS)}},
@@ -156,14 +174,14 @@ def test_real_images_with_real_weights(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-4000:]
     with open(tmp_path / "figures/real/table1.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert {"Caltech, 20 classes", "Chest X-ray"} <= {row["title"] for row in rows}
+    assert {"Caltech, six classes", "Chest X-ray"} <= {row["title"] for row in rows}
     with open(tmp_path / "results/real/comparison.csv", newline="", encoding="utf-8") as file:
         errors = {
             (row["dataset"], row["method"]): float(row["err_mean"]) for row in csv.DictReader(file)
         }
-    # Far below the 95 % of guessing: the weights are ImageNet's and the images are normalised for them.
-    assert errors["caltech", "lqf_exact"] < 60
-    assert errors["caltech", "fc"] < 60
+    # Far below the 83 % of guessing: the weights are ImageNet's and the images are normalised for them.
+    assert errors["caltech", "lqf_exact"] < 40
+    assert errors["caltech", "fc"] < 40
     assert (tmp_path / "figures/real/figure1_left.pdf").is_file()
     again = run(tmp_path, str(OWN), mine, "-n")
     assert "Nothing to be done" in again.stdout

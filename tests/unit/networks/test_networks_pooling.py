@@ -35,7 +35,7 @@ def test_constant_features_give_zeros() -> None:
 
     pooled = pool(torch.ones(2, 4, 3, 3))
 
-    assert torch.equal(pooled, torch.zeros(2, 3))
+    assert pooled.abs().max() < 1e-6
 
 
 def test_pooled_is_the_upper_triangle_of_the_root() -> None:
