@@ -55,10 +55,7 @@ def write_model(model: LQF, path: str | os.PathLike[str], training_set: bool) ->
             {k: v for k, v in model.get_params(deep=False).items() if k not in _UNSAVED}
         ),
         "network": model.network if isinstance(model.network, str) else None,
-        "head": prepared.head,
-        "dropped": prepared.dropped,
-        "frozen": prepared.frozen,
-        "folded": prepared.folded,
+        **{name: getattr(prepared, name) for name in ("head", "dropped", "frozen", "folded")},
         "trained": model._linearized.layout.names,
         "kind": targets.kind,
         "names": targets.names.tolist(),
