@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 
 
-def decompose(factor: Tensor, name: str) -> Tensor:
-    """The eigenvectors of symmetric factors, groups × d × d, as columns in the order of rising eigenvalues.
+def decompose(factor: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of symmetric factors, groups × d × d, found in float64.
 
-    They are found in float64, and come in the dtype of the factor.
+    The values, groups × d, rise, are clipped at 0 and in float64; the vectors are columns, in the dtype of the factor.
 
     Raises:
         ValueError: if an entry is NaN or infinite; names the factor.
     """
     _refuse_nan(factor, name)
     matrix = factor.double()
-    vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)[1]
+    values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
     # eigh returns column-major vectors; a file holds row-major ones. Same numbers either way.
-    return vectors.to(factor.dtype).contiguous()
+    return values.clamp(min=0), vectors.to(factor.dtype).contiguous()
 
 
 def decompose_root(root: Tensor, name: str) -> tuple[Tensor, Tensor]:

@@ -157,7 +157,7 @@ def _estimate(
         weight: LayerCurvature(
             names[weight],
             moment.basis(weight),
-            decompose(moments[weight], f"B of {weight}") if weight in moments else None,
+            decompose(moments[weight], f"B of {weight}")[1] if weight in moments else None,
             torch.empty(0),
         )
         for weight, moment in inputs.items()

@@ -57,12 +57,12 @@ class InputMoment:
     def basis(self, name: str) -> Tensor:
         """The eigenvectors, one a column, G × d × r with r ≤ d."""
         if self._sum is not None:
-            return decompose(self._sum, f"A of {name}")
+            return decompose(self._sum, f"A of {name}")[1]
         rows = torch.cat(self._rows, 1)
         if rows.shape[1] > PATCHES:
             drawn = torch.randperm(rows.shape[1], generator=self._generator)[:PATCHES]
             rows = rows[:, drawn.to(rows.device)]
         if rows.shape[1] > rows.shape[2]:
-            return decompose(rows.mT @ rows, f"A of {name}")[..., -RANK:]
+            return decompose(rows.mT @ rows, f"A of {name}")[1][..., -RANK:]
         values, vectors = decompose_root(rows, f"A of {name}")
         return vectors[..., values.sum(0).argsort(descending=True)[:RANK]].contiguous()
