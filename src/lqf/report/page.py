@@ -42,14 +42,11 @@ WATTS = (5, 10)
 cores (Xeon Platinum 8480+: 350 W by 56; 8280: 205 W by 28), with a margin to both sides."""
 
 
-def report_command(options: argparse.Namespace) -> None:
+def report_command(options: argparse.Namespace) -> dict[str, Any]:
     """Write the report of a folder results/SCALE."""
-    from lqf.app.output import tell
-
     figures = options.figures or Path("figures", options.results.name)
     output = options.output or options.results / "report.html"
-    counts = write_report(options.results, figures, output)
-    tell(options, {"page": output, **counts})
+    return {"page": output, **write_report(options.results, figures, output)}
 
 
 def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
