@@ -15,7 +15,7 @@ SRC = "src/lqf/"
 # What is done -> the files that do it, as patterns under src/lqf; the names at either commit.
 ROWS = {
     "configuration: keys, bounds, problems": "config*.py amounts.py documents.py",
-    "catalogue of data sets": "data/published.py data/published.py",
+    "catalogue of data sets": "data/published_reader.py data/published.py",
     "own data": "data/own.py data/own_folder.py",
     "plan": "plan/*.py pages/templates/plan.txt",
     "statistics": "report/statistics.py",

@@ -8,10 +8,30 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 _INCLUDE = re.compile(r"<!-- include (\S+) -->")
+_NOTEBOOK = re.compile(r"\(\.\./workflow/notebooks/(\w+)\.py\)")
 _LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:|#)[^)]+\)")
+
+
+def on_files(files: Any, config: Any) -> None:
+    """Add the notebooks: the executed page, where a run of the demo has left it, or the script."""
+    for script in (ROOT / "workflow" / "notebooks").glob("*.py"):
+        files.append(File.generated(config, notebook(script.stem), abs_src_path=str(_made(script))))
+
+
+def notebook(name: str) -> str:
+    """Where a notebook lies in the site."""
+    made = _made(ROOT / "workflow" / "notebooks" / f"{name}.py")
+    return f"notebooks/{name}{made.suffix}"
+
+
+def _made(script: Path) -> Path:
+    runs = ROOT / "runs" / "demo"
+    pages = (runs / "notebooks" / f"{script.stem}.html", runs / f"{script.stem}.html")
+    return next((page for page in pages if page.is_file()), script)
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
@@ -20,6 +40,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         markdown = markdown.replace("<!-- claims -->", claims())
     if "<!-- commands -->" in markdown:
         markdown = markdown.replace("<!-- commands -->", commands())
+    markdown = _NOTEBOOK.sub(lambda found: f"({notebook(found[1])})", markdown)
     return _INCLUDE.sub(lambda found: included(ROOT / found[1]), markdown)
 
 

@@ -5,11 +5,12 @@ Read while a workflow is being planned, so it imports neither torch nor torchvis
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lqf.nearest import nearest
 
 DEMO = "demo_resnet"
 
@@ -79,9 +80,7 @@ def check_network(name: str) -> None:
             f"itself; take one of {', '.join(names())}."
         )
     if name not in names():
-        close = difflib.get_close_matches(name, names(), n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise UnusableBackbone(f"unknown network {name!r}.{hint} Allowed are {', '.join(names())}.")
+        raise UnusableBackbone(f"unknown network {name!r}: {nearest(name, names())}")
 
 
 def gives_maps(name: str) -> bool:
@@ -189,10 +188,8 @@ def _source_problems(backbone: Mapping[str, Any], activation: str) -> Iterator[s
         if not Path(value).is_file():
             yield f"{where}, a file that does not exist: correct the path."
     elif value not in allowed:
-        close = difflib.get_close_matches(value, allowed, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        choices = ", ".join([*allowed, "the path of a file (.pth, .pt or .safetensors)"])
-        yield f"{where}, which {network!r} does not have: {hint}allowed are {choices}."
+        choices = [*allowed, "the path of a file (.pth, .pt or .safetensors)"]
+        yield f"{where}, which {network!r} does not have: {nearest(value, choices)}"
     elif value == INPLACE_ABN and backbone["slope"] != INPLACE_ABN_SLOPE:
         yield (
             f"config key 'backbone.slope' is {backbone['slope']}, but the weights {INPLACE_ABN!r} "

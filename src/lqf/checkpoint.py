@@ -15,7 +15,6 @@ is not in it.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
@@ -23,9 +22,9 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from lqf.files import replaced
 from lqf.provenance import digest
-from lqf.snapshot import State, ending_gently
+from lqf.ridge import Snapshot
+from lqf.snapshot import State, ending_gently, read, write
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ def kept(folder: Path, key: str) -> Iterator[Path]:
     """
     points = folder / FOLDER / key
     if points.exists():
-        log.info("continues with %d finished grid points", len(list(points.glob("*.json"))))
+        log.info("continues with %d finished grid points", len(list(points.glob("*.point"))))
     points.mkdir(parents=True, exist_ok=True)
     for state in folder.glob(f"{FOLDER}/*/*.safetensors"):
         if state.parent != points:
@@ -80,28 +79,21 @@ class Points:
     def __init__(self, grid: str) -> None:
         self._grid, self._folder = grid, _CURRENT.get()
 
-    def _path(self, point: object) -> Path | None:
-        return self._folder and self._folder / f"{digest(self._grid, repr(point))}.json"
+    def _place(self, point: object) -> tuple[Path | None, str]:
+        work = digest(self._grid, repr(point))
+        return self._folder and self._folder / f"{work}.point", work
 
     def get(self, point: object) -> dict[str, Any] | None:
         """What was kept of a point, or None if it is to be computed."""
-        path = self._path(point)
-        if path is None or not path.exists():
-            return None
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            kept = json.loads(path.read_text())
-            if kept["hash"] == digest(json.dumps(kept["result"])):
-                return kept["result"]
-        log.warning("checkpoint %s is damaged; its grid point is computed again.", path)
-        return None
+        path, work = self._place(point)
+        found = None if path is None else read(path, work)
+        return None if found is None else found.numbers
 
     def put(self, point: object, result: Mapping[str, Any]) -> None:
         """Keep the result of a finished point: texts, numbers, truth values and None."""
-        path = self._path(point)
+        path, work = self._place(point)
         if path is not None:
-            with replaced(path) as temporary:
-                text = json.dumps(result)
-                temporary.write_text(f'{{"hash": "{digest(text)}", "result": {text}}}')
+            write(path, work, Snapshot({}, dict(result)))
 
     def state(self, point: object) -> State:
         """Where the newest state of a point under way is kept."""

@@ -14,6 +14,7 @@ from lqf.config_keys import IMPLIED, Keys, points
 from lqf.data import catalogue
 from lqf.data.listing import Listing
 from lqf.data.published import Published
+from lqf.nearest import nearest
 from lqf.report import rules
 
 # What the other methods of an experiment are compared with.
@@ -38,7 +39,7 @@ def problems(config: Mapping[str, Any], published: Mapping[str, Published]) -> l
 
 
 def _unknown(where: str, value: object, why: str, allowed: Iterable[str]) -> str:
-    return f"config key '{where}' is {value!r}, {why}: {documents.nearest(value, allowed)}."
+    return f"config key '{where}' is {value!r}, {why}: {nearest(value, allowed)}"
 
 
 def _meaning_problems(

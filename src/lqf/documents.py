@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import reprlib
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any, TypeVar
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
+
+from lqf.nearest import nearest
 
 T = TypeVar("T")
 
@@ -94,14 +95,6 @@ def validated(kind: type[T], content: Any, called: str) -> T:
         raise WrongKeys("\n".join(sentences)) from None
 
 
-def nearest(value: object, allowed: Iterable[str]) -> str:
-    """Say what is allowed, the closest match first."""
-    names = list(allowed)
-    close = difflib.get_close_matches(str(value), names, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}allowed are {', '.join(names)}"
-
-
 def _sentence(error: Any, called: str, kind: type) -> str:
     parts, value, what = list(error["loc"]), error["input"], error["type"]
     if parts[-1:] == ["[key]"]:
@@ -111,7 +104,7 @@ def _sentence(error: Any, called: str, kind: type) -> str:
     place = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in parts)[1:]
     where = f"{called} {place!r}"
     if what in {"extra_forbidden", "unexpected_keyword_argument", "invalid_key"}:
-        return f"{where} does not exist: {nearest(parts[-1], _keys_at(kind, parts[:-1]))}."
+        return f"{where} does not exist: {nearest(parts[-1], _keys_at(kind, parts[:-1]))}"
     if what == "missing":
         return f"{where} is missing."
     if what == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME:

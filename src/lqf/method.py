@@ -6,9 +6,10 @@ activation, optimizer, pooling and regulariser.  A combination without meaning i
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Literal, get_args, get_type_hints
+
+from lqf.nearest import nearest
 
 NONLINEAR = ("sgd", "adamw", "lp_ft")
 
@@ -157,6 +158,4 @@ def get(name: str) -> Method:
     """
     if name in METHODS:
         return METHODS[name]
-    close = difflib.get_close_matches(name, METHODS, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"unknown method {name!r}.{hint} Allowed are {', '.join(METHODS)}.")
+    raise ValueError(f"unknown method {name!r}: {nearest(name, METHODS)}")

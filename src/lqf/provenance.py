@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 """Version of what jobs compute: raised by a change after which one configuration gives other numbers.
 
 States of jobs and aggregation go by it, so that a comment changed elsewhere throws nothing away."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -87,27 +88,76 @@ def test_lines_written_by_hand_are_counted_as_the_table_says() -> None:
     assert numbers.findall(done.stdout) == numbers.findall(page) != []
 
 
-def test_targets_of_snakemake_exist() -> None:
-    rules = "\n".join(file.read_text("utf-8") for file in ROOT.rglob("*Snakefile"))
-    rules += "\n".join(file.read_text("utf-8") for file in (ROOT / "workflow").rglob("*.smk"))
+def workflows() -> list[str]:
+    """The calls of snakemake in blocks and sentences, `…` being the demo's configuration."""
+    found: dict[str, None] = {}
     for page in PAGES:
-        for target in re.findall(r"^snakemake ([a-z_]+)\b", page.read_text("utf-8"), re.MULTILINE):
-            assert f"rule {target}:" in rules
+        text = page.read_text("utf-8")
+        for line in re.findall(r"(?:^|&& |`)snakemake\b[^`\n#]*", text, re.MULTILINE):
+            call = line.strip("`& ").replace("…", "--configfile config/demo.yaml")
+            found[" ".join(call.split())] = None
+    return [call for call in found if call != "snakemake"]
+
+
+def test_workflows_are_planned(tmp_path: Path) -> None:
+    for name in ("Snakefile", "workflow", "config", "profiles", "src", "benchmarks", "docs"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("results", "figures"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    photographs.write_weights(tmp_path / "weights.pth")
+    sets = "caltech101_20 cub_25 oxford_pets_10perclass intel_scenes_6 dtd_10 chest_xray_2"
+    # The first is what config/own-data.yaml names.
+    for place in ("images", *sets.split(), "omniglot_32"):
+        for name in ("train/cat", "train/dog", "test/cat", "test/dog"):
+            for i in range(12 if "train" in name else 1):
+                photographs.write_photo(tmp_path / place / name / f"{i}.png", i, (90, 60, 60))
+    calls = [[*shlex.split(call)[1:], "--dry-run", "--quiet", "all"] for call in workflows()]
+    assert len(calls) > 20
+    # One process for all of them; Snakemake ends each with SystemExit.
+    program = (
+        "import sys\n"
+        "from snakemake.cli import main\n"
+        f"for call in {calls!r}:\n"
+        "    try:\n"
+        "        main(call)\n"
+        "    except SystemExit as end:\n"
+        "        assert not end.code, call\n"
+    )
+    known = {"LQF_PHOTOS": ".", "LQF_PHOTOS_WEIGHTS": "weights.pth"}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=os.environ | known,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 @pytest.mark.skipif(find_spec("mkdocs") is None, reason="needs the extra docs")
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     copy = tmp_path / "project"
-    for name in ("docs", "benchmarks", "config", "results/demo"):
+    for name in ("docs", "benchmarks", "config", "results/demo", "workflow/notebooks"):
         shutil.copytree(ROOT / name, copy / name)
+    executed = copy / "runs" / "demo" / "notebooks" / "prior.html"
+    executed.parent.mkdir(parents=True)
+    executed.write_text("<h1>executed</h1>", "utf-8")
     shutil.copy(ROOT / "mkdocs.yml", copy)
     (copy / "src").symlink_to(ROOT / "src")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", "site"]
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "lqf audit" in (copy / "site" / "reference" / "commands" / "index.html").read_text(
-        "utf-8"
+    site = copy / "site"
+    assert "lqf audit" in (site / "reference" / "commands" / "index.html").read_text("utf-8")
+    links = re.findall(
+        r'href="(\w+\.(?:py|html))"', (site / "notebooks/index.html").read_text("utf-8")
     )
+    assert "prior.html" in links
+    assert len(links) == 6
+    assert all((site / "notebooks" / link).is_file() for link in links)
 
 
 def test_datalab_takes_leave_one_out_probabilities() -> None:

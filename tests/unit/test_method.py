@@ -62,5 +62,5 @@ def test_impossible_points_are_refused_with_both_keys(
 
 
 def test_unknown_name_is_refused_with_the_closest() -> None:
-    with pytest.raises(ValueError, match="Did you mean 'lqf_exact'"):
+    with pytest.raises(ValueError, match="did you mean 'lqf_exact'"):
         method.get("lqf_exct")

@@ -101,7 +101,7 @@ REFUSED = [
             "greater than 0",
         ],
     ),
-    ("backbone.network", "resnet51", ["'backbone.network'", "Did you mean 'resnet50'?"]),
+    ("backbone.network", "resnet51", ["'backbone.network'", "did you mean 'resnet50'?"]),
     ("backbone.network", "googlenet", ["'backbone.network'", "auxiliary outputs"]),
     ("backbone.network", "vit_b_16", ["'image_size' is 16", "'vit_b_16'", "set 224"]),
     ("backbone.network", "alexnet", ["'mpn_cov'", "covariance", "'alexnet'", "leave the method"]),

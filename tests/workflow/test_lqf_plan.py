@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from PIL import Image
 from lqf.data.status import gigabytes
 
 ROOT = Path(__file__).parents[2]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 CONFIGS = {
     "paper": [],
     "demo": ["--configfile", "config/demo.yaml"],
@@ -41,11 +43,9 @@ def own_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_jobs_are_those_that_snakemake_plans(name: str, tmp_path: Path) -> None:
+def test_jobs_are_those_that_snakemake_plans(name: str, snakemake: Run, tmp_path: Path) -> None:
     files = [str(ROOT / one) if one.endswith(".yaml") else one for one in CONFIGS[name]]
-    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", *files]
-    command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(tmp_path)]
-    dry = subprocess.run(command, text=True, capture_output=True, check=True).stdout
+    dry = snakemake("-n", "--quiet", "rules", *files).stdout
     table = dry.partition("Job stats:")[2].partition("\n\n")[0]
     wanted = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", table, re.MULTILINE)}
 

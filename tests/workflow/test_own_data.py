@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import subprocess
-import sys
 import tarfile
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +22,7 @@ REAL = Path(os.environ.get("LQF_REALBENCH", ROOT.parent / "shared" / "realbench"
 WEIGHTS = REAL / "weights" / "imagenet_squeezenet1_1.safetensors"
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    return subprocess.run(
-        [*command, "--directory", str(folder), "--configfile", *arguments],
-        cwd=folder,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
+Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def images(folder: Path, count: int = 10) -> Path:
@@ -66,9 +56,9 @@ def test_example_is_accepted_once_its_folder_exists(
     assert set(config.resolve(example)["experiments"]) == {"comparison"}
 
 
-def test_plan_follows_the_images(tmp_path: Path) -> None:
+def test_plan_follows_the_images(snakemake: Run, tmp_path: Path) -> None:
     images(tmp_path / "images")
-    done = run(tmp_path, str(OWN), "-n")
+    done = snakemake("--configfile", str(OWN), "-n")
     assert done.returncode == 0, done.stdout
     wanted = {"prepare": 1, "download_weights": 1, "backbone": 2, "train": 18, "figure": 1}
     for rule, number in wanted.items():
@@ -141,7 +131,7 @@ def some_of(archive: Path, folder: Path, classes: int = 6, images: int = 12) -> 
 
 
 @pytest.mark.skipif(not WEIGHTS.is_file(), reason="../shared/realbench is not there")
-def test_real_images_with_real_weights(tmp_path: Path) -> None:
+def test_real_images_with_real_weights(snakemake: Run, tmp_path: Path) -> None:
     for name in ("caltech101_20", "chest_xray_2"):
         some_of(REAL / "datasets" / f"{name}.tar", tmp_path)
     small = {"epochs": 6, "weight_decays": [1.0e-4]}
@@ -169,7 +159,7 @@ def test_real_images_with_real_weights(tmp_path: Path) -> None:
         },
     )
 
-    done = run(tmp_path, str(OWN), mine, "--cores", "2")
+    done = snakemake("--configfile", str(OWN), mine, "--cores", "2")
 
     assert done.returncode == 0, done.stdout[-4000:]
     with open(tmp_path / "figures/real/table1.csv", newline="", encoding="utf-8") as file:
@@ -183,10 +173,12 @@ def test_real_images_with_real_weights(tmp_path: Path) -> None:
     assert errors["caltech", "lqf_exact"] < 40
     assert errors["caltech", "fc"] < 40
     assert (tmp_path / "figures/real/figure1_left.pdf").is_file()
-    again = run(tmp_path, str(OWN), mine, "-n")
+    again = snakemake("--configfile", str(OWN), mine, "-n")
     assert "Nothing to be done" in again.stdout
     known = min((tmp_path / "chest_xray_2" / "train").rglob("*.jpg"))
     known.with_name("new.jpg").write_bytes(known.read_bytes())
-    lines = [line.split() for line in run(tmp_path, str(OWN), mine, "-n").stdout.splitlines()]
+    lines = [
+        line.split() for line in snakemake("--configfile", str(OWN), mine, "-n").stdout.splitlines()
+    ]
     assert ["prepare", "1"] in lines
     assert ["train", "3"] in lines, "the jobs of the data set that changed, and no others"

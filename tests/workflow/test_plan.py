@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,24 +19,6 @@ PAPER = ROOT / "config/config.yaml"
 DEMO = str(ROOT / "config/demo.yaml")
 Run = Callable[..., subprocess.CompletedProcess[str]]
 TRAINING = {"backbone", "train", "elr", "kshot", "online", "informativeness", "spectrum"}
-
-
-@pytest.fixture
-def snakemake(tmp_path: Path) -> Run:
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-        command += ["--directory", str(tmp_path), *arguments]
-        return subprocess.run(
-            command,
-            cwd=tmp_path,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-
-    return run
 
 
 def planned(output: str) -> dict[str, int]:
@@ -69,8 +50,10 @@ def test_dropped_experiment_drops_its_jobs_and_artefacts(snakemake: Run, tmp_pat
     assert "figure4" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [(), ("--configfile", DEMO)], ids=["paper", "demo"])
-@pytest.mark.parametrize("newer", ["data", "results", "figures"])
+@pytest.mark.parametrize(
+    ("arguments", "newer"),
+    [((), "data"), (("--configfile", DEMO), "results"), (("--configfile", DEMO), "figures")],
+)
 def test_figures_of_committed_results_plan_no_training(
     snakemake: Run, tmp_path: Path, arguments: tuple[str, ...], newer: str
 ) -> None:

@@ -6,7 +6,6 @@ import argparse
 import datetime
 import json
 import math
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,12 @@ import torch
 from lqf import LQF
 from lqf.app.fit import described
 from lqf.app.model import PhotoModel
-from lqf.app.output import tell
 from lqf.app.photos import read_folder
 from lqf.files import digest_of, write_text
 
 
-def forget_command(options: argparse.Namespace) -> None:
+def forget_command(options: argparse.Namespace) -> dict[str, Any]:
     """Forget photographs, and write what is gone and how well."""
-    started = time.perf_counter()
     model = PhotoModel.load(options.model)
     photos, places = model.photos, find_files(model, options.files)
     new = model.without(places)
@@ -50,17 +47,13 @@ def forget_command(options: argparse.Namespace) -> None:
     }
     path = Path(f"{options.output}.receipt.json")
     write_text(json.dumps(receipt, ensure_ascii=False, indent=1) + "\n", path)
-    tell(
-        options,
-        {
-            "model": options.output,
-            "receipt": path,
-            "forgotten": [f"{one['file']} {one['sha256'][:16]}" for one in receipt["forgotten"]],
-            "against_fitting_anew": receipt["against_fitting_anew"],
-            **described(new),
-            "seconds": round(time.perf_counter() - started, 1),
-        },
-    )
+    return {
+        "model": options.output,
+        "receipt": path,
+        "forgotten": [f"{one['file']} {one['sha256'][:16]}" for one in receipt["forgotten"]],
+        "against_fitting_anew": receipt["against_fitting_anew"],
+        **described(new),
+    }
 
 
 def difference_to_refit(before: PhotoModel, after: PhotoModel) -> float:
@@ -92,13 +85,12 @@ def _apart(one: LQF, other: LQF, images: torch.Tensor) -> float:
     return float((ours - theirs).norm() / theirs.norm())
 
 
-def extend_command(options: argparse.Namespace) -> None:
+def extend_command(options: argparse.Namespace) -> dict[str, Any]:
     """Add photographs.
 
     Raises:
         ValueError: If all of them are in the training set already.
     """
-    started = time.perf_counter()
     model = PhotoModel.load(options.model)
     photos = read_folder(options.folder, model.size, model.classes)
     known = set(model.photos.hashes)
@@ -107,15 +99,13 @@ def extend_command(options: argparse.Namespace) -> None:
         raise ValueError(f"every image in {options.folder} is in the training set already.")
     new = model.with_more(fresh)
     new.save(options.output)
-    found: dict[str, Any] = {
+    return {
         "model": options.output,
         "added": len(fresh),
         "known_already": len(photos) - len(fresh),
         "images": len(new.photos),
         **described(new),
-        "seconds": round(time.perf_counter() - started, 1),
     }
-    tell(options, found)
 
 
 def find_files(model: PhotoModel, names: list[str]) -> list[int]:

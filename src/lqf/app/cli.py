@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,10 @@ def register(command: Command) -> None:
         module, text, example = _COMMANDS[name]
 
         def run(options: argparse.Namespace) -> None:
-            getattr(import_module(f"lqf.{module}"), f"{name}_command")(options)
+            started = time.perf_counter()
+            found = getattr(import_module(f"lqf.{module}"), f"{name}_command")(options)
+            if found is not None:
+                tell(found | {"seconds": round(time.perf_counter() - started, 1)}, options.json)
 
         sub = command(name, text, run)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -125,3 +130,21 @@ def _network(sub: Any, train: str, size: int) -> None:
     parts = f"parameters to fit; the head takes seconds (default: {train})"
     sub.add_argument("--train", choices=("all", "head"), default=train, help=parts)
     sub.add_argument("--device", default="auto", help="cpu, cuda, … (default: auto)")
+
+
+def tell(found: Mapping[str, Any], as_json: bool) -> None:
+    """Print what a sub-command returns: one JSON object, or a line for each.
+
+    Args:
+        found: Results by name; names with ``_`` for spaces.
+        as_json: Whether --json was given.
+    """
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, default=str))
+        return
+    width = max(map(len, found)) + 1
+    for name, value in found.items():
+        label = f"{name.replace('_', ' ')}:".ljust(width)
+        for line in value if isinstance(value, list) else [value]:
+            print(f"{label} {'none' if line is None else line}")
+            label = " " * width

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ttest_ind_from_stats
 
-from lqf.app.output import tell
 from lqf.report import seals
 from lqf.report.artefacts import CLAIMS_FILE
 
@@ -22,9 +21,9 @@ _LEVEL = 0.05
 _ROUNDING = 1e-4
 
 
-def compare_command(options: argparse.Namespace) -> None:
+def compare_command(options: argparse.Namespace) -> dict[str, Any]:
     """Compare two folders of results."""
-    tell(options, compared(options.first, options.second))
+    return compared(options.first, options.second)
 
 
 def compared(first: Path, second: Path) -> dict[str, Any]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lqf import LQF
 from lqf.app.network import Source
-from lqf.app.output import tell
 from lqf.data.build import read_digits
 
 _SIZE = 16
@@ -44,9 +45,8 @@ class Task:
     test: tuple[Tensor, Tensor]
 
 
-def example_command(options: argparse.Namespace) -> None:
+def example_command(options: argparse.Namespace) -> dict[str, Any]:
     """Pre-train, fine-tune, find planted label errors, forget, and draw."""
-    started = time.perf_counter()
     network, task = make_example()
     model = LQF(network, _FIRST, device="cpu").fit(task.images, task.labels)
     loo = model.leave_one_out()
@@ -57,23 +57,19 @@ def example_command(options: argparse.Namespace) -> None:
     decile = order[: len(order) // 10]
     path = options.output / "example.png"
     draw(task, order, given.numpy(), worth.argsort(descending=True).numpy(), path)
-    tell(
-        options,
-        {
-            "task": f"digits 5 to 9, {_PER_CLASS} of each, {_PLANTED} labels planted wrong; the network "
-            "has seen 0 to 4",
-            "test_accuracy_percent": round(100 * model.score(*task.test), 1),
-            "test_accuracy_without_the_wrong_labels_percent": round(
-                100 * model.forget(task.planted).score(*task.test), 1
-            ),
-            "leave_one_out_error_percent": loo.error,
-            "certificate": str(model.certificate_),
-            "wrong_labels_among_the_ten_least_probable": int(np.isin(task.planted, decile).sum()),
-            "picture": path,
-            "next": "lqf audit FOLDER, with your photographs in FOLDER/CLASS/*.jpg",
-            "seconds": round(time.perf_counter() - started, 1),
-        },
-    )
+    return {
+        "task": f"digits 5 to 9, {_PER_CLASS} of each, {_PLANTED} labels planted wrong; the network has "
+        "seen 0 to 4",
+        "test_accuracy_percent": round(100 * model.score(*task.test), 1),
+        "test_accuracy_without_the_wrong_labels_percent": round(
+            100 * model.forget(task.planted).score(*task.test), 1
+        ),
+        "leave_one_out_error_percent": loo.error,
+        "certificate": str(model.certificate_),
+        "wrong_labels_among_the_ten_least_probable": int(np.isin(task.planted, decile).sum()),
+        "picture": path,
+        "next": "lqf audit FOLDER, with your photographs in FOLDER/CLASS/*.jpg",
+    }
 
 
 def make_example() -> tuple[nn.Module, Task]:
@@ -87,10 +83,7 @@ def make_example() -> tuple[nn.Module, Task]:
             images[digits < _FIRST], torch.as_tensor(digits[digits < _FIRST]), rng
         )
     place = rng.permutation(np.nonzero(digits >= _FIRST)[0])
-    rank = np.zeros(len(place), dtype=int)
-    for digit in range(_FIRST, 10):
-        mine = digits[place] == digit
-        rank[mine] = np.arange(mine.sum())
+    rank = pd.Series(place).groupby(digits[place]).cumcount().to_numpy()
     train, test = place[rank < _PER_CLASS], place[rank >= _PER_CLASS]
     labels = torch.as_tensor(digits[train] - _FIRST)
     planted = np.sort(rng.choice(len(train), _PLANTED, replace=False))
@@ -129,17 +122,13 @@ def draw(
         worth: Training images, the most informative first.
         path: The PNG.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     strips = (
         ("Labels that look wrong (red: planted)", order[:_SHOWN]),
         ("Most informative", worth[:_SHOWN]),
         ("Least informative", worth[::-1][:_SHOWN]),
     )
-    figure, axes = plt.subplots(3, _SHOWN, figsize=(10, 5))
+    figure = Figure(figsize=(10, 5))
+    axes = figure.subplots(3, _SHOWN)
     figure.subplots_adjust(left=0.01, right=0.99, bottom=0.01, top=0.84, hspace=0.9)
     for line, (title, places) in zip(axes, strips, strict=True):
         line[0].text(0, 1.75, title, transform=line[0].transAxes, weight="bold")
@@ -151,4 +140,3 @@ def draw(
             axis.set_axis_off()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
-    plt.close(figure)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import pandas as pd
 
 from lqf.app.model import PhotoModel
-from lqf.app.output import tell
 from lqf.app.photos import Photos, read_images, thumbnail
 from lqf.app.predict import predictions
 from lqf.pages import write_page
 
 
-def explain_command(options: argparse.Namespace) -> None:
+def explain_command(options: argparse.Namespace) -> dict[str, Any]:
     """Explain one image.
 
     Raises:
@@ -42,19 +42,16 @@ def explain_command(options: argparse.Namespace) -> None:
         ],
         pictures={row: thumbnail(model.photos.pixels[row]) for row in shown},
     )
-    tell(
-        options,
-        {
-            "image": options.image,
-            "prediction": first,
-            "probability": round(float(said["probability"]), 4),
-            "instead": second,
-            "novelty": round(float(said["novelty"]), 3),
-            "for": [_line(row) for _, row in supporting.iterrows()],
-            "against": [_line(row) for _, row in opposing.iterrows()],
-            "page": options.output,
-        },
-    )
+    return {
+        "image": options.image,
+        "prediction": first,
+        "probability": round(float(said["probability"]), 4),
+        "instead": second,
+        "novelty": round(float(said["novelty"]), 3),
+        "for": [_line(row) for _, row in supporting.iterrows()],
+        "against": [_line(row) for _, row in opposing.iterrows()],
+        "page": options.output,
+    }
 
 
 def contributions(model: PhotoModel, photos: Photos) -> pd.DataFrame:

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import time
 from typing import Any
 
 from lqf.app.model import PhotoModel, fit_photos
-from lqf.app.output import tell
 from lqf.app.photos import Photos, read_folder
-
-log = logging.getLogger(__name__)
 
 _SMALLEST = 16
 
 
-def fit_command(options: argparse.Namespace) -> None:
+def fit_command(options: argparse.Namespace) -> dict[str, Any]:
     """Fit, save, and say how well it went."""
-    started = time.perf_counter()
     model, photos, tried = fit_folder(options)
     model.save(options.output)
-    tell(
-        options,
-        {
-            "model": options.output,
-            "images": len(model.photos),
-            "classes": len(model.classes),
-            **described(model),
-            "tried_sizes": tried,
-            "left_out": [f"{file}: {why}" for file, why in photos.unreadable],
-            "seconds": round(time.perf_counter() - started, 1),
-        },
-    )
+    return {
+        "model": options.output,
+        "images": len(model.photos),
+        "classes": len(model.classes),
+        **described(model),
+        "tried_sizes": tried,
+        "left_out": photos.left_out,
+    }
 
 
 def fit_folder(options: argparse.Namespace) -> tuple[PhotoModel, Photos, list[str]]:

@@ -48,6 +48,11 @@ class Photos:
         """Returns how many there are."""
         return len(self.files)
 
+    @property
+    def left_out(self) -> list[str]:
+        """Files that are no image, and why, in words."""
+        return [f"{file}: {why}" for file, why in self.unreadable]
+
     def at(self, places: Sequence[int] | NDArray[np.int64]) -> Photos:
         """Returns some of them, in the order of their places."""
         rows = [int(place) for place in places]

@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, log_loss
 
 from lqf.app.model import PhotoModel
-from lqf.app.output import tell, write_table
 from lqf.app.photos import Photos, read_folder, read_images
+from lqf.files import write_text
 
 
-def predict_command(options: argparse.Namespace) -> None:
+def predict_command(options: argparse.Namespace) -> dict[str, Any] | None:
     """Predict images."""
     model = PhotoModel.load(options.model)
-    photos = read_images(options.images, model.size)
-    rows = predictions(model, photos)
-    if options.output is not None:
-        write_table(rows, options.output)
-        tell(options, {"images": len(rows), "predictions": options.output})
-    elif options.json:
-        print(json.dumps(rows.to_dict(orient="records"), ensure_ascii=False))
-    else:
-        print(rows.to_csv(index=False, float_format="%.4g"), end="")
+    rows = predictions(model, read_images(options.images, model.size))
+    as_json = options.json if options.output is None else options.output.suffix == ".json"
+    text = (
+        rows.to_json(orient="records", force_ascii=False, indent=1)
+        if as_json
+        else rows.to_csv(index=False, float_format="%.6g").rstrip("\n")
+    )
+    if options.output is None:
+        print(text)
+        return None
+    write_text(text + "\n", options.output)
+    return {"images": len(rows), "predictions": options.output}
 
 
 def predictions(model: PhotoModel, photos: Photos) -> pd.DataFrame:
@@ -51,13 +52,13 @@ def predictions(model: PhotoModel, photos: Photos) -> pd.DataFrame:
     return pd.concat([rows, every], axis=1)
 
 
-def evaluate_command(options: argparse.Namespace) -> None:
+def evaluate_command(options: argparse.Namespace) -> dict[str, Any]:
     """Hold predictions against labels."""
     model = PhotoModel.load(options.model)
     photos = read_folder(options.folder, model.size, model.classes)
     if "test" in photos.splits:
         photos = photos.split("test")
-    tell(options, evaluated(model, photos))
+    return evaluated(model, photos)
 
 
 def evaluated(model: PhotoModel, photos: Photos) -> dict[str, Any]:
@@ -69,6 +70,10 @@ def evaluated(model: PhotoModel, photos: Photos) -> dict[str, Any]:
     """
     chances = model.lqf.predict_proba(model.images(photos)).cpu().numpy()
     guess, number = chances.argmax(1), len(photos)
+    # Mean distance of confidence and accuracy over ten bins of equal width.
+    sure = chances.max(1)
+    bins = np.minimum((10 * sure).astype(int), 9)
+    apart = np.abs(np.bincount(bins, (guess == photos.labels) - sure)).sum() / number
     wrong = int((guess != photos.labels).sum())
     low, high = binomtest(wrong, number).proportion_ci(method="wilson")
     classes = range(len(model.classes))
@@ -81,23 +86,8 @@ def evaluated(model: PhotoModel, photos: Photos) -> dict[str, Any]:
         "error_percent": round(100 * wrong / number, 2),
         "error_interval_percent": f"{100 * low:.1f} … {100 * high:.1f} (95 %)",
         "log_loss": round(float(log_loss(photos.labels, chances, labels=classes)), 4),
-        "calibration_error_percent": round(100 * calibration_error(chances, photos.labels), 2),
+        "calibration_error_percent": round(100 * float(apart), 2),
         "confused": [
             f"{model.classes[i]} taken for {model.classes[j]}: {table[i, j]}" for i, j in pairs[:10]
         ],
     }
-
-
-def calibration_error(
-    chances: NDArray[np.floating], labels: NDArray[np.int64], bins: int = 10
-) -> float:
-    """Mean distance of confidence and accuracy over bins of equal width.
-
-    Args:
-        chances: Probabilities, M × C.
-        labels: y, M.
-        bins: How many.
-    """
-    sure, right = chances.max(1), chances.argmax(1) == labels
-    place = np.minimum((sure * bins).astype(int), bins - 1)
-    return float(np.abs(np.bincount(place, right - sure)).sum() / len(labels))

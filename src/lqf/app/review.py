@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,17 +13,13 @@ import pandas as pd
 from lqf.app.audit import Audit, audit, relabelled
 from lqf.app.fit import fit_folder, leave_one_out_error
 from lqf.app.model import PhotoModel
-from lqf.app.output import tell, write_table
 from lqf.app.photos import Photos, read_folder, thumbnail
-from lqf.files import digest_of
+from lqf.files import digest_of, write_text
 from lqf.pages import write_page
 
-log = logging.getLogger(__name__)
 
-
-def audit_command(options: argparse.Namespace) -> None:
+def audit_command(options: argparse.Namespace) -> dict[str, Any]:
     """Audit a folder."""
-    started = time.perf_counter()
     corrected: dict[str, Any] = {}
     if options.fix is None:
         model, photos, _ = fit_folder(options)
@@ -34,10 +28,11 @@ def audit_command(options: argparse.Namespace) -> None:
     train = model.photos
     others = photos.split("val", "test") if set(photos.splits) - {"train"} else None
     found = audit(model, train, others)
-    write_table(found.rows, options.output / "audit.csv")
+    table = options.output / "audit.csv"
+    write_text(found.rows.to_csv(index=False, float_format="%.6g"), table)
     model.save(options.output / "model.lqf")
     page(found, train, others, photos, options)
-    told: dict[str, Any] = {
+    return {
         **found.summary,
         "look_first_at": [
             f"{row['file']}: {row['label']}? ({row['predicted']} {row['p_predicted']:.0%})"
@@ -47,14 +42,11 @@ def audit_command(options: argparse.Namespace) -> None:
             f"{row['label']} taken for {row['predicted']}: {row['images']}"
             for _, row in found.confusions.head(5).iterrows()
         ],
-    }
-    told |= corrected | {
-        "left_out": [f"{file}: {why}" for file, why in photos.unreadable],
+        **corrected,
+        "left_out": photos.left_out,
         "page": options.output / "audit.html",
-        "table": options.output / "audit.csv",
-        "seconds": round(time.perf_counter() - started, 1),
+        "table": table,
     }
-    tell(options, told)
 
 
 def put_right(options: argparse.Namespace) -> tuple[PhotoModel, Photos, dict[str, Any]]:

@@ -142,7 +142,7 @@ def _estimate(
     moments: dict[str, Tensor] = {}
     names: dict[str, tuple[str, ...]] = {}
     start = 0
-    for batch in samples.batches(images, size, check=True):
+    for batch in samples.batches(images, size):
         for weight, call in batch.layers.items():
             names[weight] = call.names
             inputs.setdefault(weight, InputMoment(N, generator)).add(call)
@@ -166,7 +166,7 @@ def _estimate(
     traces: dict[str, Tensor] = {}
     diagonal: dict[str, Tensor] = {}
     start = 0
-    for batch in samples.batches(images, size, check=False):
+    for batch in samples.batches(images, size):
         for gradients, share in _gradients(batch, drawn, start):
             for weight, g in gradients.layers.items():
                 call = batch.layers[weight]

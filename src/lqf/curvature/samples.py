@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -205,6 +206,7 @@ class SampleGradients:
         self.singly: set[str] = set()
         self.covered: set[str] = set()
         self._known = False
+        self._checked = WeakValueDictionary[int, Images]()
         middle = len(images) // 2
         places = sorted({0, middle, len(images) - 1})[:_TRIED]
         tried = torch.cat([images[place : place + 1] for place in places])
@@ -269,13 +271,20 @@ class SampleGradients:
         every = self.linearized.layout.names
         return names | {name for name in every if name.rpartition(".")[0] in homes}
 
-    def batches(self, images: Images, size: int, *, check: bool) -> Iterator[Batch]:
-        """Run N × … images through the network, some at a time, compared with autograd if ``check``."""
+    def batches(self, images: Images, size: int) -> Iterator[Batch]:
+        """Run the images through the network, some at a time, and the first time compare with autograd.
+
+        Args:
+            images: N × ….
+            size: images at once.
+        """
+        known = self._checked.get(id(images)) is images
         for part in images.split(size):
             batch = Batch(self, part)
-            if check:
+            if not known:
                 batch.check()
             yield batch
+        self._checked[id(images)] = images
 
 
 def _some(names: list[str]) -> str:
@@ -289,7 +298,7 @@ def jacobian(samples: SampleGradients, images: Images, batch: int = 32) -> Tenso
 
     def rows() -> Tensor:
         parts = []
-        for each in samples.batches(images, batch, check=True):
+        for each in samples.batches(images, batch):
             eye = torch.eye(each.outputs.shape[1]).to(each.outputs)
             columns = [
                 layout.join_rows(

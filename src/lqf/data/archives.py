@@ -61,19 +61,19 @@ def verify(path: Path, file: File, origin: str) -> None:
         )
 
 
-def local_folders(named: Iterable[Path] = ()) -> list[Path]:
-    """List the folders in which archives may already be: these, then those of LQF_DATA (as in PATH).
+def local_folders() -> list[Path]:
+    """List the folders in which archives may already be, those of LQF_DATA (written as in PATH).
 
     Raises:
         ValueError: If one of them does not exist.
     """
-    environment = os.environ.get("LQF_DATA", "")
-    folders = [*named, *map(Path, filter(None, environment.split(os.pathsep)))]
+    named = os.environ.get("LQF_DATA", "").split(os.pathsep)
+    folders = [Path(one) for one in named if one]
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(
                 f"the folder {folder} for local archives does not exist: create it, or correct "
-                "LQF_DATA or the configuration."
+                "LQF_DATA."
             )
     return folders
 

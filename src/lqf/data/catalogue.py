@@ -6,11 +6,12 @@ How an image comes about is said elsewhere: `recipes` (glyphs), `textures` and `
 
 from __future__ import annotations
 
-import difflib
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
+
+from lqf.nearest import nearest
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -133,6 +134,4 @@ def get(name: str) -> DatasetSpec:
     """
     if name in DEMO:
         return DEMO[name]
-    close = difflib.get_close_matches(name, DEMO, n=1)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(f"unknown data set {name!r}: {hint}choose one of {', '.join(DEMO)}.")
+    raise ValueError(f"unknown data set {name!r}: {nearest(name, DEMO)}")

@@ -31,8 +31,7 @@ def register(command: Command, settings: Callable[[Any], None]) -> None:
     sub.add_argument("--name", required=True, help="a data set, or NETWORK.SOURCE for weights")
     sub.add_argument("--output", type=Path, required=True, help="folder for the archives")
     sub.add_argument("--offline", action="store_true", help="use only what is on disk")
-    sub.add_argument("--attempts", type=int, default=6, help="attempts at each address")
-    _places(sub)
+    sub.add_argument("--catalogue", type=Path, help="default: config/datasets.yaml")
 
     sub = command("datasets", "list the data sets of the paper, or check what is here", _datasets)
     sub.epilog = "example: lqf datasets check mit67"
@@ -41,18 +40,7 @@ def register(command: Command, settings: Callable[[Any], None]) -> None:
     sub.add_argument("--archives", type=Path, default=Path("archives"))
     sub.add_argument("--data", type=Path, default=Path("data", "paper"))
     sub.add_argument("--json", action="store_true", help="print one JSON value")
-    _places(sub)
-
-
-def _places(sub: Any) -> None:
     sub.add_argument("--catalogue", type=Path, help="default: config/datasets.yaml")
-    sub.add_argument(
-        "--local",
-        type=Path,
-        action="append",
-        default=[],
-        help="folder with archives that are already here (as LQF_DATA)",
-    )
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -89,9 +77,8 @@ def _download(options: argparse.Namespace) -> None:
         if "." in options.name
         else catalogue.get(options.name),
         options.output,
-        local=local_folders(options.local),
+        local=local_folders(),
         lock=lock_file(path),
-        attempts=options.attempts,
         offline=options.offline,
     )
 
@@ -103,7 +90,7 @@ def _datasets(options: argparse.Namespace) -> None:
 
     path = options.catalogue or default_path()
     catalogue = read(path)
-    local = local_folders(options.local)
+    local = local_folders()
     if options.action == "list":
         places = options.archives, local, options.data
         if options.json:

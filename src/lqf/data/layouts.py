@@ -6,7 +6,6 @@ in which files or lines come: lists are joined by name or number, and names are 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +14,7 @@ from lqf.data.catalogue import Split
 from lqf.data.kinds import named_like_an_image
 from lqf.data.listing import Entry, Listing, WrongListing, class_names
 from lqf.data.published import CatalogueError, Published
+from lqf.nearest import nearest
 
 _Reader = Callable[[Path, Published], Listing]
 _Row = tuple[str, str, Split]
@@ -291,10 +291,8 @@ def read_layout(root: Path, dataset: Published) -> Listing:
         CatalogueError: If the catalogue names a reader that does not exist.
     """
     if dataset.layout not in LAYOUTS:
-        close = difflib.get_close_matches(dataset.layout, LAYOUTS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
         raise CatalogueError(
-            f"catalogue key 'datasets.{dataset.name}.layout' is {dataset.layout!r}: {hint}choose one "
-            f"of {', '.join(sorted(LAYOUTS))}."
+            f"catalogue key 'datasets.{dataset.name}.layout' is {dataset.layout!r}: "
+            f"{nearest(dataset.layout, LAYOUTS)}"
         )
     return LAYOUTS[dataset.layout](root, dataset)

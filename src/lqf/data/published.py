@@ -6,7 +6,6 @@ imports neither torch nor Pillow.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from pydantic.dataclasses import dataclass
 
 from lqf import backbones, documents
 from lqf.data.catalogue import DEMO, Split
+from lqf.nearest import nearest
 
 # Torchvision ends the name of a file with the beginning of its sha256.
 _PREFIX = re.compile(r".*-([0-9a-f]{8,64})\.pth")
@@ -254,11 +254,7 @@ class Catalogue:
         """
         if name in self.datasets:
             return self.datasets[name]
-        close = difflib.get_close_matches(name, self.datasets, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise CatalogueError(
-            f"unknown data set {name!r}: {hint}the catalogue has {', '.join(self.datasets)}."
-        )
+        raise CatalogueError(f"unknown data set {name!r}: {nearest(name, self.datasets)}")
 
 
 def default_path() -> Path:

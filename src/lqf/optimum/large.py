@@ -63,10 +63,11 @@ class LargeOptimum(Optimum):
     ) -> LargeOptimum:
         """Solve by conjugate gradients, from ``start`` or from zero; arguments as in the class.
 
-        A solve from zero makes its preconditioner where that pays, one from ``start`` is given it.
+        The preconditioner is ``shared``, which choosing the constants has left where all samples took part;
+        a solve from zero that is given none makes it where that pays.
         """
         count = int(_PRECONDITION_WORK // problem.work(len(problem.target)))
-        if start is None and count:
+        if start is None and shared is None and count:
             makers = _makers(problem, samples, metric, min(count, _PRECONDITION))
             shared = mean(makers, lambda maker: maker.gram(problem.images))
             effort.passes += len(makers)

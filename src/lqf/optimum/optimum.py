@@ -76,6 +76,7 @@ def fit(
     shared = problem.head_alone and curvature is None and _shares(problem, samples)
     small = is_small(problem, shared)
     gram: Tensor | None = None
+    known: Tensor | None = None
     choice: Choice | None = None
     epsilon, scale = (epsilons[0], 1.0) if constants is None else constants
     mu = problem.mu or 0.0
@@ -86,12 +87,12 @@ def fit(
             own, cost = _gram(problem, samples, euclidean, shared)
             gram, choice = own, _chosen(problem, lambda *_: own, epsilons, problem.target, 0.0)
         else:
-            choice, cost = _chosen_on_part(problem, samples, curvature, epsilons, small)
+            choice, cost, known = _chosen_on_part(problem, samples, curvature, epsilons, small)
         effort.passes += cost
         epsilon, scale, mu = choice.epsilon, choice.head_scale, choice.mu
     metric = Metric(curvature, problem.linearized.layout, epsilon, problem.head, scale)
     if not small:
-        return LargeOptimum.solved(problem, samples, metric, mu, choice, effort)
+        return LargeOptimum.solved(problem, samples, metric, mu, choice, effort, known)
     if gram is None:
         gram, cost = _gram(problem, samples, metric, shared)
         effort.passes += cost
@@ -148,18 +149,21 @@ def _chosen_on_part(
     curvature: Curvature | None,
     epsilons: tuple[float, ...],
     small: bool,
-) -> tuple[Choice, float]:
+) -> tuple[Choice, float, Tensor | None]:
     """A choice from as many random combinations of the outputs of as many samples as the work allows.
 
-    With one combination its kernel stands for that of every output.
+    With one combination its kernel stands for that of every output.  What it cost in passes, and, where
+    all samples took part, the mean of the combinations' own kernels (N × N) under the chosen constants.
     """
     N, C = problem.target.shape
     size = problem.linearized.layout.size
     rows = min(DECOMPOSED, int((2 * CHOICE_WORK / size) ** 0.5))
     count = min(N, max(64, rows))
-    generator = torch.Generator().manual_seed(problem.seed)
-    order = torch.randperm(N, generator=generator)[:count]
-    part = problem.select(order.sort().values.to(problem.target.device))
+    part = problem
+    if count < N:
+        generator = torch.Generator().manual_seed(problem.seed)
+        order = torch.randperm(N, generator=generator)[:count]
+        part = problem.select(order.sort().values.to(problem.target.device))
     mix = torch.cat(combinations(C, max(1, min(C, rows // count)), problem.seed), 1)
     several = mix.shape[1] > 1
     target = part.target.double() @ mix.to(part.target.device) if several else part.target
@@ -168,7 +172,12 @@ def _chosen_on_part(
     gram = maker.gram(part.images) if curvature is None else None
     kernel = maker.candidates(part.images).at if gram is None else lambda *_: gram
     choice = _chosen(part, kernel, epsilons, target, 0.0 if small else SLACK)
-    return choice, (1 + 2 * mix.shape[1]) / 3 * count / N
+    own = None
+    if count == N and not small:
+        m = mix.shape[1]
+        blocks = kernel(choice.epsilon, choice.head_scale).view(N, m, N, m)
+        own = blocks.diagonal(dim1=1, dim2=3).mean(2)
+    return choice, (1 + 2 * mix.shape[1]) / 3 * count / N, own
 
 
 def _shares(problem: Problem, samples: SampleGradients) -> bool:

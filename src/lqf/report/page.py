@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import html
+import io
 import os
 import platform
 import re
@@ -19,7 +20,7 @@ from docutils.core import publish_parts
 from markupsafe import Markup
 
 from lqf.pages import write_page
-from lqf.report import artefacts, seals
+from lqf.report import artefacts, seals, style
 from lqf.report.claims import processors
 from lqf.report.words import digits
 
@@ -41,14 +42,11 @@ WATTS = (5, 10)
 cores (Xeon Platinum 8480+: 350 W by 56; 8280: 205 W by 28), with a margin to both sides."""
 
 
-def report_command(options: argparse.Namespace) -> None:
+def report_command(options: argparse.Namespace) -> dict[str, Any]:
     """Write the report of a folder results/SCALE."""
-    from lqf.app.output import tell
-
     figures = options.figures or Path("figures", options.results.name)
     output = options.output or options.results / "report.html"
-    counts = write_report(options.results, figures, output)
-    tell(options, {"page": output, **counts})
+    return {"page": output, **write_report(options.results, figures, output)}
 
 
 def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
@@ -80,6 +78,7 @@ def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
         styles=VERDICTS,
         shown=[one for one in shown.values() if one is not None],
         missing=[label for label, one in shown.items() if one is None],
+        curves=_learning_curves(results),
         seconds=_seconds(results.name),
         watts=WATTS,
         runs=_RUNS / results.name.removesuffix("_partial"),
@@ -97,13 +96,17 @@ def _claim(row: pd.Series) -> dict[str, str]:
     if pd.notna(row["low"]):
         ours += f" ({digits(row['low'])} … {digits(row['high'])})"
     told = {key: str(row[key]) for key in ("id", "statement", "source", "verdict", "measure")}
+    shown = [one.experiment for one in artefacts.ARTEFACTS.values() if row["id"] in one.claims]
+    named = re.findall(r"experiment=(\w+)", told["measure"])
+    told["on"] = [*named, *shown, "—"][0].replace("_", " ")
+    told["n"] = f"n = {int(row['n'])}" if row["n"] else ""
     return {**told, "ours": ours, "paper": digits(row["paper_value"]), "why": _reason(row)}
 
 
 def _reason(row: pd.Series) -> str:
     parts = [str(row["note"])] if isinstance(row["note"], str) else []
     if row["verdict"] in {"holds", "fails", "undecided"}:
-        parts.append(f"{row['interval']}, n = {int(row['n'])}; {row['rule']}")
+        parts.append(f"{row['interval']}; {row['rule']}")
     return "; ".join(parts) or "not measured in this run"
 
 
@@ -125,6 +128,30 @@ def _shown(artefact: artefacts.Artefact, results: Path, figures: Path) -> dict[s
         "command": f"python -m lqf draw {artefact.name} --results {results} --output {figures}",
         "sources": [str(results / name) for name in artefact.sources],
     }
+
+
+def _learning_curves(results: Path) -> bytes | None:
+    """Test error against images a class, means over data sets, as PNG; None if it was not measured."""
+    path = results / "kshot.csv"
+    if not path.is_file():
+        return None
+    seals.check(results, [path.name])
+    means = pd.read_csv(path).groupby("per_class")[["err_nlft", "err_lqf"]].mean()
+    buffer = io.BytesIO()
+    with style.style():
+        figure = style.new_figure(style.COLUMN, 2.4)
+        axes = figure.subplots()
+        for method in ("nlft", "lqf"):
+            axes.plot(
+                means[f"err_{method}"], "o-", color=style.COLOURS[method], label=method.upper()
+            )
+        axes.set(xlabel="training images a class", ylabel="test error (%)", xscale="log")
+        axes.set_ylim(0, 1.1 * means.to_numpy().max())
+        axes.set_xticks(means.index, [str(one) for one in means.index], minor=False)
+        axes.minorticks_off()
+        axes.legend()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def _restructured(text: str) -> Markup:

@@ -208,7 +208,7 @@ class KernelMaker:
 
     def _groups(self, image: Tensor, count: int) -> list[list[str]]:
         """Names of weights and other parameters whose rows are held at the same time."""
-        batch = next(self.samples.batches(image, 1, check=False))
+        batch = Batch(self.samples, image)
         width = self._width(image)
         limit = min(HELD, budget(image.device)) / (count * image.element_size())
         groups: list[list[str]] = [[]]
@@ -254,7 +254,7 @@ class KernelMaker:
         found: dict[str, Rows] = {}
         wanted, width, N = set(group), self._width(images), len(images)
         start = 0
-        for batch in self.samples.batches(images, self._batch, check=True):
+        for batch in self.samples.batches(images, self._batch):
             part = slice(start, start + len(batch.outputs))
             start = part.stop
             patches = {

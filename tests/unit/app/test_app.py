@@ -12,6 +12,7 @@ import pandas as pd
 import photographs
 import pytest
 import torch
+from browser import CHROMIUM, CONTRAST, Page, browse
 
 from lqf.app.cli import register
 from lqf.app.model import PhotoModel
@@ -114,6 +115,28 @@ def test_audit_finds_planted_errors_duplicates_and_leaks(run, network, tmp_path)
     assert page.count("<tr data-label") == len(rows) == 25
     assert not re.search(r"(src|href)=\"(?!data:)", page)
     assert "<b>red" not in page
+    if CHROMIUM is not None:
+        browse(tmp_path / "browser", lambda shown: _used(shown, tmp_path / "out" / "audit.html"))
+
+
+async def _used(shown: Page, page: Path) -> None:
+    """Sorts and filters by the keyboard, in a narrow window and a wide one."""
+    await shown.open(page)
+    for width, scheme in ((1280, "light"), (360, "dark")):
+        await shown.look(width, scheme)
+        assert await shown.ask("document.documentElement.scrollWidth <= innerWidth")
+        contrast, text = await shown.ask(CONTRAST)
+        assert contrast >= 4.5, text
+    column = "[...table.tBodies[0].rows].map((row) => row.cells[1].textContent)"
+    await shown.ask("table.tHead.querySelector('button').focus()")
+    for order in (sorted, lambda files: sorted(files, reverse=True)):
+        await shown.press("Enter", 13)
+        files = await shown.ask(column)
+        assert files == order(files)
+    await shown.ask("controls.querySelector('select').focus()")
+    await shown.press("ArrowDown", 40)
+    assert await shown.ask("shown.textContent") == "8 of 25 images"
+    assert shown.complaints == []
 
 
 def test_audit_fits_again_with_labels_put_right(run, photos, network, tmp_path) -> None:

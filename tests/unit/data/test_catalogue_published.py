@@ -134,7 +134,7 @@ def test_catalogue_agrees_with_torchvision() -> None:
     ("name", "sentence"),
     [
         ("resnet18.imagenet1k_v2", "those of 'resnet18' are resnet18.imagenet1k_v1"),
-        ("resnet51.imagenet1k_v1", "unknown network 'resnet51'. Did you mean 'resnet50'"),
+        ("resnet51.imagenet1k_v1", "unknown network 'resnet51': did you mean 'resnet50'"),
         ("demo_resnet.imagenet1k_v1", "those of 'demo_resnet' are none"),
     ],
 )

@@ -98,5 +98,5 @@ def test_head_depends_on_its_seed_alone() -> None:
 
 
 def test_unknown_network_is_refused_with_the_closest() -> None:
-    with pytest.raises(ValueError, match=r"unknown network 'resnet51'.*Did you mean 'resnet50'"):
+    with pytest.raises(ValueError, match=r"unknown network 'resnet51'.*did you mean 'resnet50'"):
         build("resnet51", 3)

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from html import unescape
 from html.parser import HTMLParser
+from itertools import product
 from pathlib import Path
 from urllib.parse import unquote
 
 import pandas as pd
 import pytest
+from browser import CHROMIUM, CONTRAST, Page, browse
 
 from lqf.report.page import WATTS, write_report
 
 ROOT = Path(__file__).parents[3]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-# Counts pictures that a browser could not show, and looks for what is wider than the window.
-PROBE = """<script>addEventListener("load", () => {
-  const missing = [...document.images].filter((one) => one.naturalWidth === 0).length;
-  const wide = document.documentElement.scrollWidth > innerWidth;
-  document.title = `probe ${document.images.length} ${missing} ${wide}`;
-});</script>"""
 
 
 @pytest.fixture(scope="module")
@@ -132,21 +126,35 @@ def test_energy_is_an_estimate_with_its_formula(page: Path) -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
-@pytest.mark.parametrize("width", [1280, 500])
-def test_a_browser_shows_it_whole(page: Path, tmp_path: Path, width: int) -> None:
-    probed = tmp_path / "page.html"
-    text = page.read_text("utf-8").replace(' loading="lazy"', "")
-    probed.write_text(text.replace("</body>", f"{PROBE}</body>"), "utf-8")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
-    command = [
-        *(str(CHROMIUM), *options, f"--window-size={width},900", f"--user-data-dir={tmp_path}/me"),
-        *("--virtual-time-budget=5000", "--dump-dom", probed.as_uri()),
-    ]
+def test_a_browser_shows_it_whole(page: Path, tmp_path: Path) -> None:
+    async def look(shown: Page) -> None:
+        paints = []
+        for _ in range(3):
+            await shown.open(page)
+            name = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+            paints.append(await shown.ask(name))
+        # Another process may take the processor for a while.
+        assert min(paints) <= 1000
 
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        await shown.ask("[...document.images].forEach((one) => (one.loading = 'eager'))")
+        await shown.ask("Promise.all([...document.images].map((one) => one.decode()))")
+        assert await shown.ask("document.images.length") >= 8
+        missing = "[...document.images].filter((one) => one.naturalWidth === 0).length"
+        assert await shown.ask(missing) == 0
+        for width, scheme in product((1280, 360), ("light", "dark")):
+            await shown.look(width, scheme)
+            assert await shown.ask("document.documentElement.scrollWidth <= innerWidth")
+            contrast, text = await shown.ask(CONTRAST)
+            assert contrast >= 4.5, text
 
-    found = re.search(r"<title>probe (\d+) (\d+) (\w+)</title>", done.stdout)
-    assert found is not None, done.stderr[-2000:]
-    assert int(found[1]) >= 7
-    assert (found[2], found[3]) == ("0", "false")
-    assert "CONSOLE" not in done.stderr
+        await shown.press("Tab", 9)
+        assert await shown.ask("document.activeElement.getBoundingClientRect().left >= 0")
+        assert await shown.ask("document.activeElement.textContent") == "To the content"
+        await shown.press("Enter", 13)
+        await shown.ask("document.querySelector('#verdict ~ div summary').focus()")
+        await shown.press("Enter", 13)
+        assert await shown.ask("document.activeElement.parentElement.open")
+        assert await shown.ask("getComputedStyle(document.activeElement).outlineWidth") == "3px"
+        assert shown.complaints == []
+
+    browse(tmp_path / "browser", look)
