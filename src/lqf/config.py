@@ -61,8 +61,20 @@ def load(*paths: str | Path) -> Config:
             raise ConfigError(f"configuration file {error}") from None
         if not isinstance(content, Mapping):
             raise ConfigError(f"configuration file {path} must hold a mapping of keys.")
-        config = merge(config, content)
+        config = merge(config, _plain(content, f"configuration file {path}"))
     return config
+
+
+# Copy what JSON can hold; dates, which YAML sees in text without quotes, are text again.
+def _plain(config: Mapping[str, Any], called: str) -> Config:
+    try:
+        plain: Config = json.loads(json.dumps(config, default=str))
+    except (TypeError, ValueError, RecursionError):
+        raise ConfigError(
+            f"{called} contains itself by an alias, is nested hundreds of levels deep, or has a key "
+            "that is neither text nor a number: write it without."
+        ) from None
+    return plain
 
 
 def resolve(config: Mapping[str, Any], published: Mapping[str, Published] | None = None) -> Config:
@@ -96,7 +108,7 @@ def resolve(config: Mapping[str, Any], published: Mapping[str, Published] | None
 
 # Fill in the environment variables that paths of data and weights name.
 def _expanded(config: Mapping[str, Any]) -> Config:
-    filled = json.loads(json.dumps(config))
+    filled = _plain(config, "the configuration")
     places = [(f"own.{name}", own) for name, own in (filled.get("own") or {}).items()]
     places.append(("backbone.weights", (filled.get("backbone") or {}).get("weights")))
     for where, section in places:

@@ -23,6 +23,7 @@ from lqf.config_sections import (
     OwnKeys,
     Positive,
     Section,
+    Seed,
     Several,
     Text,
     Training,
@@ -59,7 +60,7 @@ Shots = Annotated[
 class Experiment(Section):
     """What all experiments have."""
 
-    seeds: Several[Natural] = LEFT_OUT
+    seeds: Several[Seed] = LEFT_OUT
     """Seeds, one run each; left out, the top-level seeds are used."""
 
 
@@ -224,7 +225,7 @@ class Keys(Section):
 
     scale: Name
     """Name of the scale; names the folders runs/SCALE, results/SCALE and figures/SCALE."""
-    seeds: Several[Natural]
+    seeds: Several[Seed]
     """Seeds of the head, the batches and the draws; every experiment uses them unless it names its own."""
     seeds_together: bool = False
     """Whether one job runs all seeds of a data set and method (saves the start of many short jobs) or one

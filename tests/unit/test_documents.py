@@ -46,3 +46,15 @@ def test_plain_content_is_read_with_merge_keys(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_bytes("\ufeffbase: &b {x: 1, y: 2}\nnew: {<<: *b, x: 3}\n".encode())
     assert documents.read(file)["new"] == {"x": 3, "y": 2}
+
+
+@pytest.mark.parametrize(
+    "content", ["a: &a {b: *a}\n", f"a: {'[' * 2000}{']' * 2000}\n", "2020-01-01: 1\n"]
+)
+def test_content_that_json_cannot_hold_is_one_sentence(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(
+        config.ConfigError, match=r"mine\.yaml contains itself by an alias, is nested"
+    ):
+        config.load(file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,6 +88,10 @@ REFUSED = [
         ["batch_norm[0]'", "'eval'", "'train' or 'frozen'"],
     ),
     ("seeds", [-1], ["'seeds[0]'", "-1", "greater than or equal to 0"]),
+    ("seeds", [2**64], ["'seeds[0]'", "less than 1000000000"]),
+    # What YAML makes of text without quotes.
+    ("scale", datetime.date(2020, 1, 1), ["'scale'", "'2020-01-01'", "small letters"]),
+    ("scale", [["x"] * 99] * 99, ["'scale'", "...", "valid string"]),
     ("scale", "Demo Run", ["'scale'", "'Demo Run'", "small letters"]),
     ("train_per_class", 0, ["'train_per_class'", "greater than or equal to 1"]),
     ("datasets", ["digits", "grek"], ["'datasets[1]'", "'grek'", "did you mean 'greek'?"]),

@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from PIL import Image
+from safetensors.torch import save
 
 from lqf.data.status import gigabytes
 
@@ -122,9 +125,36 @@ def test_own_images_are_listed_anew_and_what_is_not_used_is_told(tmp_path: Path)
     assert "0.png is a link to 'gone.png', which is not there" in done.stderr
 
 
-def test_a_bad_configuration_is_one_sentence(tmp_path: Path) -> None:
-    done = lqf(tmp_path, "--config", "only=kshoot")
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("only=kshoot", "did you mean 'kshot'?"), ("scale=[", "'scale=[' has no plain value")],
+)
+def test_a_bad_configuration_is_one_sentence(value: str, said: str, tmp_path: Path) -> None:
+    done = lqf(tmp_path, "--config", value)
 
     assert done.returncode == 1
-    assert "did you mean 'kshot'?" in done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"a.weight": torch.zeros(3)}, "not those of this network: of its"),
+        (b"<html>log in</html>", "mine.safetensors is no file of weights"),
+    ],
+)
+def test_weights_that_do_not_fit_the_network_are_told(
+    content: dict[str, torch.Tensor] | bytes, said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(content if isinstance(content, bytes) else save(content))
+    weights = dict.fromkeys(("relu", "leaky_relu"), str(file))
+    overlay = {"backbone": {"network": "demo_resnet", "weights": weights, "pretrain": None}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(overlay))
+
+    done = lqf(tmp_path, "--configfile", "config/demo.yaml", str(tmp_path / "mine.yaml"))
+
+    assert done.returncode == 1
+    assert said in done.stderr
     assert "Traceback" not in done.stderr

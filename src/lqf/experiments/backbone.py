@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from lqf.experiments.task import Settings
 from lqf.files import replaced
 from lqf.networks import build_features, kept_activations
 from lqf.networks.inplace_abn import converted
-from lqf.networks.weights import features_state, read_state, write_state
+from lqf.networks.weights import State, features_state, read_state, write_state
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +36,34 @@ def backbone(
         ValueError: if the weights are not there, or are not those of the network.
     """
     section = settings["backbone"]
-    source = backbones.source(section, activation)
     name = backbones.published(section, activation)
     if name is None:
-        path = Path(source)
+        path = Path(backbones.source(section, activation))
     elif archives is None:
         raise ValueError(f"the weights {name!r} are published: name --archives, where they are.")
     else:
         path = read_manifest(archives)[0][0]
+    kept = features_of(section, activation, path)
+    about = {"network": section["network"], "weights": name or path.name}
+    log.info("%s: %d tensors of %s from %s", activation, len(kept), section["network"], path)
+    with replaced(output) as temporary:
+        write_state(temporary, kept, about)
+    return about
+
+
+def features_of(section: Mapping[str, Any], activation: str, path: Path) -> State:
+    """Read a file of weights for the features of a network.
+
+    Args:
+        section: ``backbone`` of the settings.
+        activation: ``relu`` or ``leaky_relu``.
+        path: the file.
+
+    Raises:
+        WrongWeights: if it is none, or the weights are not those of the network.
+    """
     state = read_state(path)
-    if source == backbones.INPLACE_ABN:
+    if backbones.source(section, activation) == backbones.INPLACE_ABN:
         state = converted(state)
     found = build_features(section["network"], "relu", section["slope"])
     others = kept_activations(found.features)
@@ -52,9 +71,4 @@ def backbone(
         log.warning(
             "leaky ReLU takes the place of ReLU alone: %s keeps %s", section["network"], others
         )
-    kept = features_state(state, found.features, found.head, str(path))
-    about = {"network": section["network"], "weights": name or path.name}
-    log.info("%s: %d tensors of %s from %s", activation, len(kept), section["network"], path)
-    with replaced(output) as temporary:
-        write_state(temporary, kept, about)
-    return about
+    return features_state(state, found.features, found.head, str(path))

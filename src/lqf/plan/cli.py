@@ -64,7 +64,10 @@ def _plan(options: argparse.Namespace) -> None:
         key, separator, value = pair.partition("=")
         if not separator:
             raise settings.ConfigError(f"--config {pair!r} is not of the form KEY=VALUE.")
-        config[key] = yaml.safe_load(value)
+        try:
+            config[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise settings.ConfigError(f"--config {pair!r} has no plain value after '='.") from None
     catalogue = read(path)
     resolved = settings.resolve(config, catalogue.datasets)
     times = options.times or root / "benchmarks" / "results" / "epoch.json"

@@ -145,6 +145,7 @@ def make(
         # Of the others torchvision alone knows where they are.
         weights = fetched(known, archives, leaky=leaky) if known else Fetched(name, 0, (name,), ())
         downloads.append(weights)
+    _check_weights(config)
     stored = config.get("stored_size") or pixels
     works = work.of(config, images)
     measured, speed, basis, no_times = _times(source, network, pixels, device, machine)
@@ -172,6 +173,16 @@ def make(
         speed=speed,
         basis=basis,
     )
+
+
+# Read the user's files of weights as the rule `backbone` will; without one, torch is not imported.
+def _check_weights(config: Mapping[str, Any]) -> None:
+    backbone = config["backbone"]
+    for one in jobs.activations(config) if backbone["pretrain"] is None else ():
+        if backbones.published(backbone, one) is None:
+            from lqf.experiments.backbone import features_of
+
+            features_of(backbone, one, Path(backbones.source(backbone, one)))
 
 
 def _times(

@@ -68,7 +68,10 @@ def read(path: Path, network: str, pixels: int, device: str | None = None) -> li
     """
     if not path.is_file():
         raise NoTimes(f"no step time is measured: there is no file {path}")
-    rows: list[Mapping[str, Any]] = json.loads(path.read_text("utf-8"))["rows"]
+    try:
+        rows: list[Mapping[str, Any]] = json.loads(path.read_text("utf-8"))["rows"]
+    except (ValueError, KeyError, TypeError):
+        raise NoTimes(f"no step time is measured: {path} is no result of that benchmark") from None
     fitting = [r for r in rows if (r["network"], r["image_size"]) == (network, pixels)]
     if not fitting:
         known = sorted({f"{row['network']} at {row['image_size']} pixels" for row in rows})
