@@ -6,6 +6,8 @@ import fnmatch
 import os
 import re
 import runpy
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -70,6 +72,27 @@ def test_another_workflow_adds_a_data_set(tmp_path: Path) -> None:
     assert re.search(r"^lqf_train +12$", done.stdout, re.MULTILINE)
     assert re.search(r"^lqf_prepare +2$", done.stdout, re.MULTILINE)
     assert "figures/outer/table1.csv" in done.stdout
+
+
+def test_the_workflow_may_lie_in_a_folder_of_any_name(tmp_path: Path) -> None:
+    home = tmp_path / "my $(touch pwned) 'own'; touch pwned"
+    for name in ("workflow", "config", "results/demo"):
+        shutil.copytree(ROOT / name, home / name)
+    notebook, page = "runs/demo/notebooks/prior.html", "figures/demo/table1.html"
+    command = ["--configfile", str(home / "config/demo.yaml"), "--directory", str(home)]
+    text = f"include: {str(home / 'workflow/Snakefile')!r}"
+
+    done = snakemake(
+        tmp_path, text, *command, "--printshellcmds", "runs/demo/tour.html", notebook, page
+    )
+
+    assert done.returncode == 0, done.stdout[-4000:]
+    commands = re.findall(r"^Shell command: (.+)$", done.stdout, re.MULTILINE)
+    wanted = {"page_head.html", "tour.py", "prior.py"}
+    for words in map(shlex.split, commands):
+        wanted -= {Path(one).name for one in words if one.startswith(str(home / "workflow"))}
+    assert not wanted
+    assert not [*tmp_path.rglob("pwned")]
 
 
 @pytest.mark.parametrize("name", MAKE["TITLES"])

@@ -48,7 +48,7 @@ rule tour:
     params:
         settings=lambda wildcards, input: tour_settings(input),
     shell:
-        "LQF_TOUR={params.settings:q} python -m lqf.tour {input.notebook} {output.page}"
+        "LQF_TOUR={params.settings:q} python -m lqf.tour {input.notebook:q} {output.page}"
         " 2>&1 | tee {log}"
 
 
@@ -74,4 +74,4 @@ rule notebook:
     conda:
         "../envs/torch.yaml"
     shell:
-        "python -m lqf.tour {input} {output} 2>&1 | tee {log}"
+        "python -m lqf.tour {input:q} {output} 2>&1 | tee {log}"

@@ -95,5 +95,5 @@ rule page:
     conda:
         "../envs/plain.yaml"
     shell:
-        "( cat {input.head} && python -m mistune --plugin table --file {input.markdown} )"
+        "( cat {input.head:q} && python -m mistune --plugin table --file {input.markdown} )"
         " > {output.page} 2> {log}"
