@@ -124,3 +124,8 @@ def _experiment_problems(
                 f"config key '{where}.methods' is {section['methods']!r}, but must contain "
                 f"{reference!r}, which others are compared with."
             )
+        elif len(section["methods"]) == 1:
+            yield (
+                f"config key '{where}.methods' is {section['methods']!r}, but must contain another method, "
+                "which is compared with it."
+            )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import signal
@@ -145,6 +146,7 @@ def main() -> int:
     options = parser.parse_args()
     kill(options.tries, options.minutes, options.seed)
     if options.checks:
+        os.environ["LQF_FAULTS"] = "whole"
         pytest.main(["-p", "no:cacheprovider", *options.checks], [Outcomes()])
     notes = noted()
     text = table(notes)

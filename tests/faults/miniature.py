@@ -108,12 +108,13 @@ def end(process: subprocess.Popen[str], number: signal.Signals) -> None:
     """Send a signal to the workflow and to all of its jobs, and wait until none is left."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, number)
-        process.wait(60)
+        # At SIGTERM jobs keep their state first; beside other work that takes minutes.
+        process.wait(900)
         # Some seconds are enough; where nobody reaps orphans, their group never ends.
         for _ in range(100):
             os.killpg(process.pid, 0)
             time.sleep(0.1)
-    process.wait(60)
+    process.wait(900)
 
 
 def finish(folder: Path, *arguments: str, seconds: float = 3600) -> int:

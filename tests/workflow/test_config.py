@@ -89,6 +89,7 @@ REFUSED = [
     ),
     ("seeds", [-1], ["'seeds[0]'", "-1", "greater than or equal to 0"]),
     ("seeds", [2**64], ["'seeds[0]'", "less than 1000000000"]),
+    ("experiments.comparison.methods", ["nlft"], ["must contain another method"]),
     # What YAML makes of text without quotes.
     ("scale", datetime.date(2020, 1, 1), ["'scale'", "'2020-01-01'", "small letters"]),
     ("scale", [["x"] * 99] * 99, ["'scale'", "...", "valid string"]),

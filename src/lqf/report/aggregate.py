@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pandas as pd
 
 from lqf.data.folder import read_description
 from lqf.report import aggregate_errors, aggregate_samples, aggregate_sweeps, artefacts, seals
-from lqf.report.raw import MissingRun, write
+from lqf.report.raw import write
+
+log = logging.getLogger(__name__)
 
 Aggregator = Callable[[Path, dict[str, Any], Sequence[int]], dict[str, pd.DataFrame]]
 
@@ -56,29 +59,35 @@ def aggregate(runs: Path, output: Path, settings: dict[str, Any]) -> list[dict[s
     for experiment, aggregator in _AGGREGATORS.items():
         if not (section := settings["experiments"].get(experiment)):
             continue
-        machines: dict[Path, tuple[str, str]] = {}
-        section = {**section, "described": described, "machines": machines}
+        section = {**section, "described": described, "machines": {}}
         lacking: list[dict[str, Any]] = []
         if settings.get("partial"):
             section["lacking"] = lacking
         try:
-            frames = aggregator(runs, section, seeds)
-        except MissingRun:
-            if not lacking:
+            _write(experiment, aggregator(runs, section, seeds), section, data, output)
+        except Exception as problem:
+            if not settings.get("partial"):
                 raise
-            frames = {}
-        if frames:
-            used = pd.DataFrame(machines.values(), columns=["processor", "torch"])
-            frames[artefacts.machines(experiment)] = used.value_counts(sort=False).reset_index(
-                name="runs"
-            )
-        for name, frame in frames.items():
-            marked = frame.assign(partial=f"{len(lacking)} runs are missing") if lacking else frame
-            write(marked, output / name)
-        if (scores := frames.get("informativeness_scores.csv")) is not None:
-            sheet = output / "informative_images.png"
-            aggregate_samples.save_images(scores, section["shown"], data, sheet)
-        if frames:
-            seals.seal(output, experiment, artefacts.AGGREGATED[experiment])
+            # What cannot be made of so few runs must not cost the other experiments.
+            log.warning("%s is left out: %s", experiment, problem)
         left_out += [{"experiment": experiment, **one} for one in lacking]
     return left_out
+
+
+def _write(
+    experiment: str,
+    frames: Mapping[str, pd.DataFrame],
+    section: Mapping[str, Any],
+    data: Path,
+    output: Path,
+) -> None:
+    machines = pd.DataFrame(section["machines"].values(), columns=["processor", "torch"])
+    used = machines.value_counts(sort=False).reset_index(name="runs")
+    lacking = section.get("lacking")
+    for name, frame in {**frames, artefacts.machines(experiment): used}.items():
+        marked = frame.assign(partial=f"{len(lacking)} runs are missing") if lacking else frame
+        write(marked, output / name)
+    if (scores := frames.get("informativeness_scores.csv")) is not None:
+        sheet = output / "informative_images.png"
+        aggregate_samples.save_images(scores, section["shown"], data, sheet)
+    seals.seal(output, experiment, artefacts.AGGREGATED[experiment])

@@ -67,7 +67,13 @@ def kshot(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     chosen["per_class"] = chosen["n_train"] / chosen["classes"]
     keys = ["shots", "n_train", "per_class", "dataset", "seed"]
     table = chosen.pivot(index=keys, columns="method", values="test_err")
-    table = table.add_prefix("err_").rename_axis(columns=None).reset_index()
+    # All runs of a method may be missing.
+    table = (
+        table.reindex(columns=sorted(section["methods"]))
+        .add_prefix("err_")
+        .rename_axis(columns=None)
+        .reset_index()
+    )
     table["rel_diff_pct"] = relative_increase(table["err_lqf"], table["err_nlft"])
     table["diff"] = table["err_lqf"] - table["err_nlft"]
     pair = table[["err_lqf", "err_nlft"]]

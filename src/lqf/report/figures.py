@@ -231,7 +231,7 @@ def figure4(rows: pd.DataFrame, results: Path) -> Figure:
     axes = figure.subplots()
     axes.axhline(0, color=COLOURS["nlft"], linestyle="--", linewidth=1)
     sns.boxplot(
-        rows,
+        rows.dropna(subset="rel_diff_pct"),  # Where every draw diverged there is no box.
         x="at",
         y="rel_diff_pct",
         native_scale=True,

@@ -37,8 +37,12 @@ def partial(runs: Path, results: Path, figures: Path, settings: dict[str, Any]) 
     claims(results, results / artefacts.CLAIMS_FILE, settings["claims"])
     for artefact in artefacts.select(settings["experiments"]):
         if all((results / file).is_file() for file in artefact.sources):
-            draw(artefact.name, results, figures)
-            caption(artefact.name, results, figures)
+            # One that cannot be made of so little must not cost the others.
+            try:
+                draw(artefact.name, results, figures)
+                caption(artefact.name, results, figures)
+            except Exception as problem:  # noqa: BLE001
+                log.warning("%s is left out: %s", artefact.name, problem)
     log.warning("%d runs are missing; what there is is marked partial in %s", len(missing), results)
     for why, rows in missing.groupby("why", sort=False):
         log.warning("%s: %s", ", ".join(sorted(set(rows["dataset"]))), why)

@@ -45,3 +45,25 @@ def test_what_is_there_is_shown_and_what_is_missing_is_named(runs: Path, tmp_pat
     assert "Partial: 22 runs" in (figures / "table1.rst").read_text("utf-8")
     assert (figures / "figure3.pdf").is_file()
     assert not (figures / "figure4.pdf").exists()
+
+
+def test_experiments_and_figures_that_so_few_runs_do_not_make_cost_no_others(
+    runs: Path, tmp_path: Path
+) -> None:
+    there = tmp_path / "runs" / "demo"
+    for kept in ("train/*/nlft", "kshot/*/lqf", "spectrum/*"):
+        for folder in runs.glob(kept):
+            shutil.copytree(folder, there / folder.relative_to(runs))
+    names = ("comparison", "spectrum", "kshot", "ablation", "informativeness")
+    wanted = {name: SETTINGS["experiments"][name] for name in names}
+    results, figures = tmp_path / "results/demo_partial", tmp_path / "figures/demo_partial"
+
+    partial(there, results, figures, {"experiments": wanted, "seeds": [0, 1, 2], "claims": CLAIMS})
+
+    assert set(pd.read_csv(results / "comparison.csv")["method"]) == {"nlft"}
+    assert pd.read_csv(results / "kshot.csv")["err_nlft"].isna().all()
+    assert set(pd.read_csv(results / "missing.csv")["experiment"]) == {*names} - {"spectrum"}
+    drawn = {path.stem for path in figures.glob("*.rst")}
+    assert {"table1", "figure3"} <= drawn
+    # Nothing is compared with NLFT.
+    assert "figure1_left" not in drawn
