@@ -69,8 +69,9 @@ def home(world: Path, tmp_path: Path) -> Iterator[Path]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             dead = free.getsockname()[1]
-        for name in ("workflow", "config"):
+        for name in ("workflow", "config", "profiles"):
             shutil.copytree(miniature.ROOT / name, tmp_path / "home" / name)
+        shutil.copy(miniature.ROOT / "Snakefile", tmp_path / "home")
         catalogue = tmp_path / "home/config/datasets.yaml"
         weights = yaml.safe_load(catalogue.read_text("utf-8"))["weights"]
         datasets = {}
@@ -106,7 +107,7 @@ def home(world: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_dead_mirror_costs_the_runs_of_its_own_data_set_only(home: Path) -> None:
-    code = miniature.finish(home, "--snakefile", str(home / "workflow/Snakefile"))
+    code = miniature.finish(home, "--snakefile", str(home / "Snakefile"))
 
     output = (home / "output").read_text()
     assert code != 0

@@ -242,12 +242,9 @@ def test_jobs_that_the_cluster_ends_continue_to_the_results_of_a_local_run(
 
 @small
 @pytest.mark.usefixtures("slurm", "whole_cluster")
-@pytest.mark.parametrize("options", [[], ["--slurm-array-jobs", "train,kshot"]])
-def test_jobs_that_the_queue_rejects_are_submitted_again(
-    folder: Path, local: Path, options: list[str]
-) -> None:
+def test_jobs_that_the_queue_rejects_are_submitted_again(folder: Path, local: Path) -> None:
     ask("scontrol", "update", "partitionname=main", "state=drain")
-    with snakemake(folder, *CLUSTER, *options) as process:
+    with snakemake(folder, *CLUSTER) as process:
         output = folder / "output"
         wait_for("submissions fail", lambda: output.read_text().count("sbatch failed") > 3)
         ask("scontrol", "update", "partitionname=main", "state=up")

@@ -69,7 +69,6 @@ def test_lines_that_are_offered_in_comments_are_resources_and_options_that_exist
         "slurm_partition",
         "slurm_account",
         "slurm-qos",
-        "slurm-array-jobs",
     }
 
 
