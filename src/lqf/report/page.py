@@ -77,6 +77,7 @@ def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
         counts=counts,
         styles=VERDICTS,
         shown=[one for one in shown.values() if one is not None],
+        lacking=_lacking(results / artefacts.MISSING_FILE),
         missing=[label for label, one in shown.items() if one is None],
         curves=_learning_curves(results),
         seconds=_seconds(results.name),
@@ -88,6 +89,17 @@ def write_report(results: Path, figures: Path, output: Path) -> dict[str, int]:
         processors=processors(results),
     )
     return counts
+
+
+def _lacking(path: Path) -> list[tuple[str, str]]:
+    """Runs that a partial result goes without, and why."""
+    if not path.is_file():
+        return []
+    rows = pd.read_csv(path, dtype=str).fillna("").groupby(["why", "dataset"], sort=False)
+    return [
+        (f"{dataset}: {', '.join(dict.fromkeys(own['method'] + ' seed ' + own['seed']))}", str(why))
+        for (why, dataset), own in rows
+    ]
 
 
 def _claim(row: pd.Series) -> dict[str, str]:
