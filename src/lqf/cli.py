@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, text: str, run: Callable[[argparse.Namespace], None]) -> Any:
         sub = commands.add_parser(name, help=text, description=text)
         sub.set_defaults(run=run)
-        sub.epilog = "examples: `snakemake -np` prints the calls that a run makes"
+        sub.add_argument("--json", action="store_true", help="print one JSON value")
         sub.add_argument("--log", type=Path, help="also write standard error to this file")
         return sub
 
@@ -122,7 +122,43 @@ def _parser() -> argparse.ArgumentParser:
         paths(sub, *(one for one in named if one not in {"name", "settings"}))
         if "settings" in named:
             settings(sub)
+    for name, sub in commands.choices.items():
+        if sub.epilog is None:
+            sub.set_defaults(writes=True)
+            sub.epilog = f"example: lqf {name} {_example(sub)}"
     return parser
+
+
+#: What an example of a job says for its options; `snakemake -np` prints the calls of a whole run.
+_SAMPLES = {
+    "activation": "leaky_relu",
+    "dataset": "digits",
+    "method": "lqf",
+    "name": "table1",
+    "seed": "0",
+    "data": "data/demo/digits",
+    "weights": "runs/demo/backbone/0/leaky_relu.safetensors",
+    "runs": "runs/demo",
+    "results": "results/demo",
+    "figures": "figures/demo",
+    "settings": "@settings.json",
+    "output": "made/output",
+    "output_scores": "made/scores.csv",
+    "output_removal": "made/removal.csv",
+}
+
+
+#: Options that name what a job writes.
+_WRITTEN = ("output", "output_scores", "output_removal", "figures")
+
+
+def _example(sub: argparse.ArgumentParser) -> str:
+    """A call with everything that a job needs."""
+    words = []
+    for action in sub._actions:
+        if action.required:
+            words += [*action.option_strings[-1:], _SAMPLES[action.dest]]
+    return " ".join(words)
 
 
 def _json(text: str) -> Any:
@@ -235,8 +271,13 @@ def _logged(path: Path | None) -> Iterator[None]:
 
 def _guarded(options: argparse.Namespace) -> int:
     """Run the sub-command; errors that a user can mend become one sentence."""
+    started = time.perf_counter()
     try:
         options.run(options)
+        if options.json and getattr(options, "writes", False):
+            told = {name: value for name, value in vars(options).items() if name in _WRITTEN}
+            told["seconds"] = round(time.perf_counter() - started, 1)
+            print(json.dumps(told, default=str))
     except BrokenPipeError:
         # Whoever reads us (`| head`) has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,8 @@
 """What the command line makes of a sub-command's end."""
 
 import argparse
+import json
+from pathlib import Path
 
 import pytest
 
@@ -24,16 +26,36 @@ def test_what_ends_a_job_is_one_sentence(
     assert capsys.readouterr().err == told
 
 
-def test_help_has_an_example_and_what_prints_data_prints_json() -> None:
-    jobs = {"prepare", "download", "pretrain", "backbone", "train", "elr", "kshot", "online"}
-    jobs |= {"regularized", "informativeness", "spectrum", "aggregate", "partial", "claims"}
-    jobs |= {"draw", "caption"}
+def parsers() -> dict[str, argparse.ArgumentParser]:
     actions = cli._parser()._actions
     found = next(one for one in actions if isinstance(one, argparse._SubParsersAction))
-    assert jobs < set(found.choices)
-    for name, sub in found.choices.items():
-        assert (sub.epilog or "").startswith("example"), name
-        assert ("--json" in sub.format_help()) == (name not in jobs), name
+    return dict(found.choices)
+
+
+@pytest.mark.parametrize("name", parsers())
+def test_help_has_an_example_that_the_parser_takes(name: str, tmp_path: Path) -> None:
+    sub = parsers()[name]
+    lines = [line.strip() for line in (sub.epilog or "").partition("example:")[2].splitlines()]
+    (tmp_path / "settings.json").write_text("{}")
+    [example] = filter(None, lines)
+    words = example.replace("@settings.json", f"@{tmp_path}/settings.json").split()
+
+    options = cli._parser().parse_args([*words[1:], "--json"])
+
+    assert words[:2] == ["lqf", name]
+    assert options.json
+
+
+def test_a_job_tells_what_it_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+    one = argparse.Namespace(
+        command="claims", run=lambda _: None, json=True, writes=True, output=Path("claims.csv")
+    )
+
+    assert cli._guarded(one) == 0
+
+    told = json.loads(capsys.readouterr().out)
+    assert told.keys() == {"output", "seconds"}
+    assert told["output"] == "claims.csv"
 
 
 def test_an_error_of_the_program_keeps_its_traceback() -> None:

@@ -56,7 +56,6 @@ def register(command: Command) -> None:
         sub = command(name, text, run)
         sub.formatter_class = argparse.RawDescriptionHelpFormatter
         sub.epilog = f"example:\n  lqf {name} {example}".rstrip()
-        sub.add_argument("--json", action="store_true", help="print one JSON value")
         return sub
 
     def model(sub: Any) -> None:

@@ -17,6 +17,8 @@ Command = Callable[[str, str, Callable[[argparse.Namespace], None]], Any]
 def register(command: Command, settings: Callable[[Any], None]) -> None:
     """Add the sub-commands to a parser."""
     sub = command("prepare", "render or decode a data set into its packed form", _prepare)
+    sub.epilog = "example: lqf prepare --name digits --output data/digits --settings @settings.json"
+    sub.set_defaults(writes=True)
     sub.add_argument("--name", required=True, help="name in the demo, the catalogue, or own data")
     sub.add_argument("--output", type=Path, required=True, help="folder for the packed form")
     sub.add_argument("--archives", type=Path, help="what `download` left (data sets of the paper)")
@@ -28,6 +30,7 @@ def register(command: Command, settings: Callable[[Any], None]) -> None:
         "download", "get the archives of a data set, or published weights, verified", _download
     )
     sub.epilog = "example: lqf download --name mit67 --output archives/mit67"
+    sub.set_defaults(writes=True)
     sub.add_argument("--name", required=True, help="a data set, or NETWORK.SOURCE for weights")
     sub.add_argument("--output", type=Path, required=True, help="folder for the archives")
     sub.add_argument("--offline", action="store_true", help="use only what is on disk")
@@ -39,7 +42,6 @@ def register(command: Command, settings: Callable[[Any], None]) -> None:
     sub.add_argument("name", nargs="?", help="the data set to check")
     sub.add_argument("--archives", type=Path, default=Path("archives"))
     sub.add_argument("--data", type=Path, default=Path("data", "paper"))
-    sub.add_argument("--json", action="store_true", help="print one JSON value")
     sub.add_argument("--catalogue", type=Path, help="default: config/datasets.yaml")
 
 

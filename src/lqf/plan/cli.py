@@ -47,7 +47,6 @@ def register(command: Command) -> None:
         help="share of the peak that --gpu reaches (default: %(default)s)",
     )
     sub.add_argument("--times", type=Path, help="default: benchmarks/results/epoch.json")
-    sub.add_argument("--json", action="store_true", help="every number, for a program")
 
 
 def _plan(options: argparse.Namespace) -> None:
