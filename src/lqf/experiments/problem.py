@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import copy, deepcopy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -208,7 +209,7 @@ class LinearProblem:
         solution = self._solve(point, seed, on_epoch, start, resume)
         before = self.loss.value(self.jacobian.base, self.train.labels).item()
         if not solution.loss <= DIVERGED * before:
-            raise Diverged(solution.epochs or 0, self.rate(point), solution.loss)
+            raise Diverged(solution.epochs, self.rate(point), solution.loss)
 
         def outputs(split: Split) -> Tensor:
             jacobian = self.jacobian if split is self.train else self.jacobian_of(split)
@@ -218,7 +219,7 @@ class LinearProblem:
             outputs,
             solution.loss,
             solution.epochs,
-            solution.passes,
+            solution.epochs + 0.5,
             self._residual(solution.delta, point.weight_decay),
             delta=solution.delta,
             chosen={"row_space": self._row_space(solution.delta)},
@@ -294,17 +295,7 @@ class LinearProblem:
             before_epoch=None if augmented is None else augmented.draw,
             resume=resume,
         )
-        if lift is None:
-            return solution
-        return Solution(
-            lift(solution.delta),
-            solution.passes,
-            solution.residual,
-            solution.converged,
-            solution.loss,
-            solution.epochs,
-            solution.history,
-        )
+        return solution if lift is None else replace(solution, delta=lift(solution.delta))
 
     def _augmented(self, seed: int) -> AugmentedFeatureJacobian | AugmentedNetworkJacobian:
         """The Jacobian of the training samples that shows a solver another view each epoch."""

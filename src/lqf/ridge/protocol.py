@@ -10,16 +10,13 @@ solution of Σ_i ‖R_i − J_iδ‖² + μ‖δ‖² at μ = N·wd.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from lqf.jacobian.operators import Jacobian
-
-# Called as progress(done, total, note) after every unit of work.
-Progress = Callable[[int, int, str], None]
 
 
 class Precondition(Protocol):
@@ -57,26 +54,17 @@ class Resume(Protocol):
 
 @dataclass(frozen=True)
 class Solution:
-    """A solution of the linearised problem and the evidence for it.
+    """Where descent has come to.
 
     Attributes:
         delta: δ = w − w0, P.
-        passes: work done, in passes over the N samples; Jδ and Jᵀr cost half a pass each.
-        residual: ‖(G + wd·I)δ − JᵀR/N‖ / ‖JᵀR/N‖ computed at `delta`; None where the solver
-            does not certify its result.
-        converged: whether the tolerance that was asked for is met.
-        loss: mean loss over the samples at `delta`, without the penalty.
-        epochs: epochs run, None for solvers without epochs.
-        history: one row per iteration or epoch.
+        loss: mean loss over the samples at ``delta``, without the penalty.
+        epochs: epochs run; each is a pass over the samples, and the final loss half a one.
     """
 
     delta: Tensor
-    passes: float
-    residual: float | None
-    converged: bool
     loss: float
-    epochs: int | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
+    epochs: int
 
 
 class Diverged(ArithmeticError):

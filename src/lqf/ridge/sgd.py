@@ -7,7 +7,6 @@ is the ridge solution under any preconditioner; decoupled decay would converge t
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,6 @@ from lqf.losses import Loss
 from lqf.ridge.protocol import (
     Diverged,
     Precondition,
-    Progress,
     Resume,
     Snapshot,
     Solution,
@@ -46,7 +44,6 @@ def solve_sgd(
     start: Tensor | None = None,
     before_epoch: Callable[[int], None] | None = None,
     on_epoch: OnEpoch | None = None,
-    progress: Progress | None = None,
     resume: Resume | None = None,
 ) -> Solution:
     """Minimise (1/N) Σ ℓ(f0_i + J_iδ, y_i) + (wd/2)‖δ‖² by (preconditioned) SGD (LQF §3.2, §4).
@@ -73,12 +70,10 @@ def solve_sgd(
             view of its samples there.
         on_epoch: called after each epoch; a true return value stops the run. The vector it is
             given changes with the next step: clone what is kept.
-        progress: called as progress(done, total, note) after each epoch.
         resume: keeps the state after a step; a run that goes on from it ends with the same bits.
 
     Returns:
-        Solution; `converged` says whether `on_epoch` stopped the run, `loss` is computed at the
-        returned δ, `history` has epoch, rate and loss (running mean over the epoch).
+        The last iterate, and the loss there.
 
     Raises:
         ValueError: if an argument is out of range.
@@ -91,14 +86,12 @@ def solve_sgd(
     labels = labels.to(base.device)
     generator = torch.Generator().manual_seed(seed)
     bounds = [round(fraction * epochs) for fraction in milestones]
-    history: list[dict[str, Any]] = []
     last_loss: float | None = None
-    stopped = False
     first, done, total = 1, 0, base.new_zeros(())
 
     def snapshot() -> Snapshot:
         tensors = {"delta": delta, "velocity": velocity, "total": total, "generator": drawn_by}
-        numbers = {"epoch": epoch, "done": done, "last_loss": last_loss, "history": history}
+        numbers = {"epoch": epoch, "done": done, "last_loss": last_loss}
         return Snapshot(tensors, numbers)
 
     if resume is not None and (known := resume.load()) is not None:
@@ -107,7 +100,7 @@ def solve_sgd(
         total = known.tensors["total"].to(base)
         generator.set_state(known.tensors["generator"])
         first, done = known.numbers["epoch"], known.numbers["done"]
-        last_loss, history = known.numbers["last_loss"], known.numbers["history"]
+        last_loss = known.numbers["last_loss"]
     for epoch in range(first, epochs + 1):
         current = rate * decay ** sum(epoch > bound for bound in bounds)
         total = total if done else base.new_zeros(())
@@ -138,24 +131,12 @@ def solve_sgd(
         if not _finite(mean_loss) or not bool(torch.isfinite(delta).all()):
             raise Diverged(epoch, current, last_loss)
         last_loss = mean_loss
-        history.append({"epoch": epoch, "rate": current, "loss": mean_loss})
-        if progress is not None:
-            progress(epoch, epochs, f"loss {mean_loss:.4g}")
         if on_epoch is not None and on_epoch(epoch, delta, mean_loss):
-            stopped = True
             break
     final = float(loss.value(base + jacobian.forward(delta), labels))
     if not _finite(final):
-        raise Diverged(len(history), current, last_loss)
-    return Solution(
-        delta=delta,
-        passes=len(history) + 0.5,
-        residual=None,
-        converged=stopped,
-        loss=final,
-        epochs=len(history),
-        history=history,
-    )
+        raise Diverged(epoch, current, last_loss)
+    return Solution(delta, final, epoch)
 
 
 @dataclass(frozen=True)

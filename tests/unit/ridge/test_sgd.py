@@ -31,7 +31,6 @@ def test_the_iterates_are_those_of_torch(loss):
             loss.value(outputs, problem.labels[index]).backward()
             optimizer.step()
     torch.testing.assert_close(solution.delta, delta.detach(), rtol=1e-11, atol=1e-13)
-    assert [row["rate"] for row in solution.history] == pytest.approx([0.01, 0.01, 0.001, 0.001])
 
 
 @settings(max_examples=20, deadline=None)
@@ -125,21 +124,18 @@ def test_full_batches_do_not_depend_on_the_seed():
     assert torch.equal(run(problem, batch=10).delta, run(problem, batch=99, seed=1).delta)
 
 
-def test_loss_epochs_and_passes():
-    problem, seen = make_problem(), []
-    solution = run(problem, progress=lambda *row: seen.append(row))
+def test_loss_and_epochs():
+    problem = make_problem()
+    solution = run(problem)
     outputs = problem.jacobian.base + problem.jacobian.forward(solution.delta)
     assert solution.loss == pytest.approx(float(problem.loss.value(outputs, problem.labels)))
-    assert (solution.epochs, solution.passes, solution.residual) == (3, 3.5, None)
-    assert [row[:2] for row in seen] == [(1, 3), (2, 3), (3, 3)]
-    assert not solution.converged
+    assert solution.epochs == 3
 
 
 def test_a_run_can_be_stopped():
     problem = make_problem()
     solution = run(problem, epochs=9, on_epoch=lambda epoch, delta, loss: epoch == 2)
     assert solution.epochs == 2
-    assert solution.converged
 
 
 def test_a_start_is_not_changed():
