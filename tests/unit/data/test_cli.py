@@ -29,6 +29,7 @@ def run(*arguments):
     def command(name, text, function):
         sub = commands.add_parser(name, help=text)
         sub.set_defaults(run=function)
+        sub.add_argument("--json", action="store_true")
         return sub
 
     cli.register(command, lambda sub: sub.add_argument("--settings", type=json.loads))
