@@ -5,9 +5,17 @@ Read while a workflow is being planned, so it imports neither torch nor pandas.
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from lqf.data.published import Group
 from lqf.documents import NAME
@@ -89,6 +97,11 @@ class OwnKeys(Section):
     group: Group | None = None
     """Regular expression at the start of a file name; images with the same first group, such as a
     patient, stay in one split."""
+
+    @field_validator("folder", "index", "root", mode="before")
+    @classmethod
+    def _written(cls, place: object) -> object:
+        return str(place) if isinstance(place, PurePath) else place
 
     @model_validator(mode="after")
     def _one_place(self) -> OwnKeys:

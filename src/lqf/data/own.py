@@ -19,6 +19,9 @@ from lqf.data.listing import Entry, Listing, WrongListing, checked, draw
 from lqf.data.own_folder import list_folder
 from lqf.data.published import SplitRule
 
+#: Where a user's images are, as a configuration or a script says it.
+OwnData = OwnKeys
+
 _COLUMNS = ("path", "class", "split")
 
 

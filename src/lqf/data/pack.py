@@ -39,6 +39,7 @@ def pack(
     cut_bottom: int = 0,
     workers: int | None = None,
     name: str = "",
+    progress: bool = True,
 ) -> tuple[list[str], list[str]]:
     """Write the array.
 
@@ -50,6 +51,7 @@ def pack(
         cut_bottom: Rows to cut off the bottom of every stored image.
         workers: Processes; None takes every core that this process may use.
         name: What the progress bar calls it.
+        progress: Whether there is a progress bar.
 
     Returns:
         sha256 of every file, N, and the paths of those that end early.
@@ -63,7 +65,7 @@ def pack(
     del array
     batches = [(row, list(paths[row : row + _BATCH])) for row in range(0, len(paths), _BATCH)]
     digests, early = [], []
-    with tqdm(total=len(paths), desc=name, unit="image") as bar:
+    with tqdm(total=len(paths), desc=name, unit="image", disable=not progress) as bar:
         for (_, batch), results in zip(batches, _results(decoded, batches, workers), strict=True):
             for path, (digest, truncated) in zip(batch, results, strict=True):
                 digests.append(digest)

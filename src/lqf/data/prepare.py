@@ -106,6 +106,7 @@ def prepare_own(
     folder: Path,
     image_size: int = 256,
     workers: int | None = None,
+    progress: bool = True,
 ) -> None:
     """Make the packed form of a user's images; the folder gets all of it or nothing."""
     from lqf.data.own import list_own
@@ -121,7 +122,7 @@ def prepare_own(
     }
     with replacing(folder, image_size) as partial:
         listing, root = list_own(name, own)
-        write_listing(listing, root, partial, image_size, about, workers=workers)
+        write_listing(listing, root, partial, image_size, about, workers=workers, progress=progress)
 
 
 def write_listing(
@@ -133,6 +134,7 @@ def write_listing(
     *,
     cut_bottom: int = 0,
     workers: int | None = None,
+    progress: bool = True,
 ) -> None:
     """Decode image files and write the four files of a data set.
 
@@ -144,6 +146,7 @@ def write_listing(
         about: What else dataset.json says; has at least name and title.
         cut_bottom: Rows to cut off the bottom of every stored image.
         workers: Processes; None takes every core.
+        progress: Whether there is a progress bar.
     """
     name, entries = about["name"], ordered(listing.entries)
     paths = [entry.path for entry in entries]
@@ -155,6 +158,7 @@ def write_listing(
         cut_bottom=cut_bottom,
         workers=workers,
         name=name,
+        progress=progress,
     )
     twice = [
         [paths[first], paths[row]]
