@@ -7,6 +7,7 @@ one that the outputs share on average, with a level that is calibrated on solves
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +26,7 @@ _ASKED = 16
 
 
 @dataclass(eq=False)
-class Optimum:
+class Optimum(ABC):
     """δ of a problem, and answers about its samples at the same μ and M.
 
     Attributes:
@@ -144,17 +145,17 @@ class Optimum:
         found = torch.cat(parts)
         return found if self.ridge.width == C else found * torch.eye(C).to(found)
 
+    @abstractmethod
     def forget(self, kept: Tensor, gone: Tensor) -> Self:
         """The optimum of the samples in ``kept``, without those in ``gone``, at the same μ and M."""
-        raise NotImplementedError
 
+    @abstractmethod
     def relabel(self, target: Tensor) -> Self:
         """The optimum for other targets R, N × C, at the same μ and M."""
-        raise NotImplementedError
 
+    @abstractmethod
     def extend(self, images: Tensor, target: Tensor, noise: Tensor | None) -> Self:
         """The optimum with further samples at the same μ and M."""
-        raise NotImplementedError
 
 
 def mean(makers: list[KernelMaker], form: Callable[[KernelMaker], Tensor]) -> Tensor:
