@@ -96,14 +96,14 @@ class Optimum(ABC):
         return self.metric.curvature
 
     @property
+    @abstractmethod
     def makers(self) -> list[KernelMaker]:
         """Makers of the kernels whose mean answers."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def ridge(self) -> DenseRidge:
         """The problem under the kernel that answers."""
-        raise NotImplementedError
 
     @cached_property
     def level(self) -> tuple[float, float]:
