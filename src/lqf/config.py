@@ -100,6 +100,16 @@ def resolve(config: Mapping[str, Any], published: Mapping[str, Published] | None
         for name, section in resolved["experiments"].items()
         if section is not None and name == (resolved["only"] or name)
     }
+    if section := resolved["experiments"].get("leave_one_out"):
+        section["rows_of"] = {
+            kind: {
+                **other,
+                "methods": [one for one in other["methods"] if one in section["methods"]],
+            }
+            for kind, name in config_problems.ROWS_OF.items()
+            if (other := resolved["experiments"].get(name))
+        }
+        section["seeds"] = sorted({s for one in section["rows_of"].values() for s in one["seeds"]})
     if resolved["only"]:
         section = resolved["experiments"][resolved["only"]]
         resolved["datasets"] = section.get("datasets") or [section["dataset"]]

@@ -140,6 +140,13 @@ class Informativeness(Single):
     """Numbers of removed training samples; 0 comes first and the numbers rise."""
 
 
+class LeaveOneOut(Section):
+    """Figure 8, leave-one-out errors of exact optima beside their test errors; trains nothing."""
+
+    methods: Several[str]
+    """Exact methods whose rows are read where comparison and kshot train them."""
+
+
 class Experiments(Section):
     """What to run; an experiment that is absent or null is dropped with its tables and figures."""
 
@@ -155,6 +162,7 @@ class Experiments(Section):
     online: Online | None = None
     informativeness: Informativeness | None = None
     regularized: Regularized | None = None
+    leave_one_out: LeaveOneOut | None = None
 
 
 class Measure(Section):

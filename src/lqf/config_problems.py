@@ -25,6 +25,9 @@ _REFERENCES = {
     "regularized": ("nlft", "lqf_exact"),
 }
 
+#: Kinds of jobs whose rows ``leave_one_out`` reads, and the experiments that they belong to.
+ROWS_OF = {"train": "comparison", "kshot": "kshot"}
+
 
 def problems(config: Mapping[str, Any], published: Mapping[str, Published]) -> list[str]:
     """Find what is wrong with a merged configuration: one sentence a problem.
@@ -118,6 +121,17 @@ def _experiment_problems(
                 f"config key '{key}' is {one!r}, which pools a feature map by covariance, but the head of "
                 f"{network!r} sees no map: leave the method out, or take another network (a ResNet, say)."
             )
+    if name == "leave_one_out":
+        read = [config["experiments"].get(one) for one in ROWS_OF.values()]
+        trained = {method for one in read if one for method in one["methods"]}
+        if config.get("only") or not trained & {*section["methods"]}:
+            yield (
+                f"config key '{where}' reads the rows of its methods in comparison and kshot, which are left out "
+                "here: list one of its methods there, and set 'only' to null."
+            )
+        for one in section["methods"]:
+            if one in known and not known[one].exact:
+                yield f"config key '{where}.methods' has {one!r}, which is not solved exactly: leave it out."
     for reference in _REFERENCES.get(name, ()):
         if reference not in section["methods"]:
             yield (

@@ -50,7 +50,7 @@ def put(tree: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 def test_shipped_configurations_are_accepted(files: tuple[Path, ...]) -> None:
     resolved = config.resolve(config.load(*files), PUBLISHED)
 
-    left_out = {"regularized"} if files[-1] == DEMO else set()
+    left_out = {"regularized", "leave_one_out"} if files[-1] == DEMO else set()
     assert set(resolved["experiments"]) == set(artefacts.AGGREGATED) - left_out
     assert all(section["seeds"] for section in resolved["experiments"].values())
 
@@ -274,6 +274,19 @@ def test_null_experiment_is_dropped(demo: dict[str, Any]) -> None:
 
 def test_only_experiment_is_the_one_that_is_left(demo: dict[str, Any]) -> None:
     assert list(config.resolve({**demo, "only": "kshot"})["experiments"]) == ["kshot"]
+
+
+def test_leave_one_out_reads_the_exact_fits_of_others(demo: dict[str, Any]) -> None:
+    demo = put(demo, "experiments.leave_one_out", {"methods": ["lqf_exact", "ridge_head"]})
+    read = config.resolve(demo)["experiments"]["leave_one_out"]["rows_of"]
+    assert read["train"]["methods"] == ["lqf_exact", "ridge_head"]
+    assert read["train"]["datasets"] == demo["experiments"]["comparison"]["datasets"]
+    assert read["kshot"]["methods"] == []
+
+    assert "set 'only' to null" in refusal({**demo, "only": "leave_one_out"})
+    assert "left out here" in refusal(put(demo, "experiments.comparison", None))
+    inexact = put(demo, "experiments.leave_one_out.methods", ["lqf_exact", "fc"])
+    assert "methods' has 'fc', which is not solved exactly" in refusal(inexact)
 
 
 def test_experiment_without_seeds_takes_the_common_ones(demo: dict[str, Any]) -> None:

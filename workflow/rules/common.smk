@@ -207,19 +207,13 @@ def seeds_of(metrics):
     return [Path(file).parent.name for file in metrics]
 
 
-def sweep_runs(experiment):
-    """Metrics of the train jobs that an experiment compares."""
+def method_runs(kind, section):
+    """Metrics of the jobs of a kind that train the methods of a section on its data sets."""
     return [
-        f"runs/{SCALE}/train/{dataset}/{method}/{seed}/metrics.csv"
-        for dataset, method, seed in settings.runs(CONFIG, [experiment])
-    ]
-
-
-def own_runs(experiment):
-    """Metrics of the jobs that belong to one experiment alone."""
-    return [
-        f"runs/{SCALE}/{experiment}/{dataset}/{method}/{seed}/metrics.csv"
-        for dataset, method, seed in settings.runs(CONFIG, [experiment])
+        f"runs/{SCALE}/{kind}/{dataset}/{method}/{seed}/metrics.csv"
+        for dataset, method, seed in settings.runs(
+            {"experiments": {kind: section}}, [kind]
+        )
     ]
 
 
@@ -235,10 +229,14 @@ def single_runs(experiment, *files):
 
 def runs_of(experiment):
     """All files that the aggregation of an experiment reads."""
+    section = EXPERIMENTS[experiment]
     if experiment in settings.SWEEPS:
-        return sweep_runs(experiment)
+        return method_runs("train", section)
     if experiment in OWN_RUNS:
-        return own_runs(experiment)
+        return method_runs(experiment, section)
+    if experiment == "leave_one_out":
+        read = section["rows_of"].items()
+        return [file for kind, other in read for file in method_runs(kind, other)]
     if experiment == "spectrum":
         return single_runs("spectrum", "spectrum.csv")
     return single_runs("informativeness", "scores.csv", "removal.csv")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from copy import copy
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from lqf.experiments.grid import Point
 from lqf.experiments.nonlinear import COMPUTE, OnEpoch
 from lqf.experiments.task import Split, Task
 from lqf.jacobian import Images, Linearized
-from lqf.losses import SquaredLoss
+from lqf.losses import SquaredLoss, error_rate
 from lqf.method import Method
 from lqf.networks import Classifier, fold_batch_norm
 from lqf.optimum import Optimum, Problem, fit
@@ -131,17 +132,12 @@ class ExactProblem:
         resume: Resume | None = None,
     ) -> Fit:
         """The optimum at the constants that leave-one-out chooses; there are no epochs and no start."""
-        return self.described(self.optimum(point, seed, resume))
-
-    def described(self, optimum: Optimum) -> Fit:
-        """What the workflow tells of an optimum."""
-
-        def outputs(split: Split) -> Tensor:
-            return optimum.problem.jacobian_of(self.inputs(split)).forward(optimum.delta)
-
+        optimum = self.optimum(point, seed, resume)
+        outputs = partial(self.outputs, optimum)
         certificate, choice = optimum.certificate, optimum.choice
         loss = self.loss.value(outputs(self.train), self.train.labels).item()
         chosen = {
+            "loo_err": error_rate(left_out(optimum), self.train.labels),
             "mu": optimum.mu,
             "weight_decay": optimum.mu / len(self.train),
             "epsilon": optimum.metric.epsilon,
@@ -158,3 +154,12 @@ class ExactProblem:
             delta=optimum.delta,
             chosen=chosen,
         )
+
+    def outputs(self, optimum: Optimum, split: Split) -> Tensor:
+        """Outputs of an optimum of this problem, M × C."""
+        return optimum.problem.jacobian_of(self.inputs(split)).forward(optimum.delta)
+
+
+def left_out(optimum: Optimum) -> Tensor:
+    """Outputs of every training sample under the optimum without it, N × C, float64."""
+    return optimum.problem.target.double() - optimum.leave_one_out().residuals

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lqf.checkpoint import Points
 from lqf.curvature import Metric, estimate
-from lqf.experiments.exact_problem import ExactProblem
+from lqf.experiments.exact_problem import ExactProblem, left_out
 from lqf.experiments.grid import grid_points
 from lqf.experiments.rows import Row
 from lqf.experiments.task import Settings, Task, load_task
@@ -71,12 +71,10 @@ class Model:
     def columns(self, ranking: Tensor) -> dict[str, Tensor]:
         """What ``scores.csv`` says of every sample, by column, N each."""
         optimum, labels = self.optimum, self._task.train.labels
-        left_out = optimum.leave_one_out().residuals
-        outputs = optimum.problem.target.double() - left_out
         found = {
             self.scored_by: ranking,
             "leverage": optimum.ridge.leverage().diagonal(dim1=1, dim2=2).mean(1),
-            "loo_error": (outputs.argmax(1) != labels).int(),
+            "loo_error": (left_out(optimum).argmax(1) != labels).int(),
         }
         if isinstance(optimum, SmallOptimum):
             found["fsi_eq8"] = optimum.ridge.informativeness_eq8(self._cross["val"])
@@ -120,7 +118,7 @@ class Model:
             outputs = ridge.predict(self._cross["test"][:, optimum.ridge.rows(kept)])
         else:
             found = optimum.forget(kept, self._without(kept))
-            outputs = self._problem.described(found).outputs(self._task.test)
+            outputs = self._problem.outputs(found, self._task.test)
         return error_rate(outputs, self._task.test.labels)
 
 

@@ -27,6 +27,7 @@ _AGGREGATORS: dict[str, Aggregator] = {
     "spectrum": aggregate_samples.spectrum,
     "informativeness": aggregate_samples.informativeness,
     "regularized": aggregate_sweeps.regularized,
+    "leave_one_out": aggregate_sweeps.leave_one_out,
 }
 """Of the folder runs/<scale>, a section of the config, and seeds where it has none: file name -> rows."""
 

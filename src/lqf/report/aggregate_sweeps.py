@@ -1,4 +1,4 @@
-"""Learning rates, shots, steps and wrong labels: Figures 1 (right), 4, 5 and 7, and Table 3."""
+"""Learning rates, shots, steps, wrong labels, leave-one-out: Figures 1 (right), 4, 5, 7 and 8, and Table 3."""
 
 from __future__ import annotations
 
@@ -162,3 +162,28 @@ def regularized(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Fr
         "regularized.csv": order_by(means, **orders),
         "regularized_runs.csv": order_by(single, **orders),
     }
+
+
+def leave_one_out(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
+    """Aggregates Figure 8: leave-one-out and test error of every exact fit of comparison and kshot.
+
+    `per_class` is the mean number of training images of a class. `counted` are the fits that have two or more:
+    without its only image a class is unknown, so leave-one-out must miss it.
+    """
+    extra = ["loo_err", "classes"]
+    parts = [
+        read_metrics(runs, kind, {**section, **other}, seeds, extra).assign(kind=kind)
+        for kind, other in section["rows_of"].items()
+        if other["methods"]
+    ]
+    raw = pd.concat(parts, ignore_index=True)
+    rows = select(raw, ["kind", "dataset", "method", "seed", "shots"], "selected_val")
+    rows["loo_err"] = rows["loo_err"].where(rows["status"] == "ok")
+    rows["per_class"] = rows["n_train"] / rows["classes"]
+    rows["counted"] = rows["per_class"] >= 2
+    rows["gap"] = rows["loo_err"] - rows["test_err"]
+    rows["title"] = [dataset_columns(one, section)["title"] for one in rows["dataset"]]
+    columns = ["kind", "dataset", "title", "method", "seed", "n_train", "n_test", "per_class"]
+    columns += ["loo_err", "test_err", "gap", "counted"]
+    orders = {"method": section["methods"], "dataset": sorted(set(rows["dataset"]))}
+    return {"leave_one_out.csv": order_by(rows[columns], **orders)}

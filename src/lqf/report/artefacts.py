@@ -38,6 +38,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
         *("informative_images.png", "removal.csv", "removal_runs.csv"),
     ),
     "regularized": ("regularized.csv", "regularized_runs.csv"),
+    "leave_one_out": ("leave_one_out.csv",),
 }
 
 AGGREGATED = {name: (*files, machines(name)) for name, files in _TABLES.items()}
@@ -176,6 +177,13 @@ _ARTEFACTS = [
             "Regularisers of non-linear fine-tuning beside exact LQF: few images, wrong labels",
             "regularized.csv",
             "noise_exact",
+        ),
+        (
+            "Figure 8",
+            "leave_one_out",
+            "Leave-one-out error of exact optima against their test error",
+            "leave_one_out.csv",
+            "loo_unbiased",
         ),
     )
 ]

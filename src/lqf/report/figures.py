@@ -372,6 +372,45 @@ def figure7(rows: pd.DataFrame, results: Path) -> Figure:
     return figure
 
 
+def figure8_rows(results: Path) -> pd.DataFrame:
+    """One row a fit, with the bias and the correlation of its method over the fits that are counted."""
+    rows = pd.read_csv(results / "leave_one_out.csv")
+    counted_rows = rows[rows["counted"]].groupby("method")
+    bias = counted_rows["gap"].mean().rename("bias")
+    pairs = counted_rows[["loo_err", "test_err"]]
+    correlation = pairs.corr().unstack()["loo_err", "test_err"].rename("correlation")
+    return rows.merge(bias, on="method", how="left").merge(correlation, on="method", how="left")
+
+
+def figure8(rows: pd.DataFrame, results: Path) -> Figure:
+    """Leave-one-out error against test error, a dot a fit, a panel a method; open where a class has one image."""
+    methods = list(rows["method"].unique())
+    figure = new_figure(PAGE, 3.0)
+    panels = figure.subplots(1, len(methods), sharex=True, sharey=True, squeeze=False)[0]
+    titles = list(rows["title"].unique())
+    colours = dict(zip(titles, sns.color_palette("colorblind", len(titles)), strict=True))
+    for axes, method in zip(panels, methods, strict=True):
+        own = rows[rows["method"] == method]
+        axes.axline((0, 0), slope=1, color=NEUTRAL, linestyle="--", linewidth=1)
+        for title, fits in own.groupby("title", sort=False):
+            colour = colours[title]
+            for part, fill in ((fits[fits["counted"]], colour), (fits[~fits["counted"]], "none")):
+                place = axes.scatter(
+                    part["test_err"], part["loo_err"], s=16, facecolors=[fill], edgecolors=[colour]
+                )
+                if fill != "none":
+                    place.set_label(title)
+        bias, correlation = own["bias"].iloc[0], own["correlation"].iloc[0]
+        said = f"bias {bias:+.1f} points, r = {correlation:.2f}".replace("-", "−")
+        axes.set(
+            title=f"{TITLES.get(method, method)}: {said}", xlabel="test error, %", aspect="equal"
+        )
+        axes.grid(axis="both")
+    panels[0].set_ylabel("leave-one-out error, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+    return figure
+
+
 def _grid(strip: np.ndarray) -> np.ndarray:
     """Square pictures beside each other, laid out in lines with white gaps."""
     size = len(strip)

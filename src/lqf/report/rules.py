@@ -42,6 +42,7 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "rank_correlation": ("score",),
     "noise_cost": ("method",),
     "regularized_gap": ("reference", "at"),
+    "leave_one_out_bias": ("method",),
 }
 """Measure -> the arguments that a claim gives it, all of them required."""
 

@@ -97,6 +97,13 @@ def test_exact_methods_choose_their_constants_and_tell_them(
     assert chosen["weight_decay"] == chosen["mu"] / 12
     assert (chosen["epsilon"] == float("inf")) == (name != "lqf_exact")
     assert error_rate(fit.outputs(task().test), task().test.labels) < 20
+    everything, whole = torch.arange(12), direct.optimum(EXACT, 0)
+    without = [whole.forget(everything[everything != i], everything[i : i + 1]) for i in everything]
+    left_out = [
+        direct.outputs(one, direct.train.select(everything[i : i + 1]))
+        for i, one in enumerate(without)
+    ]
+    assert chosen["loo_err"] == error_rate(torch.cat(left_out), direct.train.labels)
     first = direct.first(6).fit(EXACT, seed=0)
     alone = make_problem(METHODS[name], network(), task(6), 15.0, fold=True).fit(EXACT, seed=0)
     torch.testing.assert_close(first.delta, alone.delta)

@@ -90,6 +90,13 @@ SETTINGS: dict[str, Any] = {
             "shots": [1, 5, 20],
             "noise": [0, 20, 40],
         },
+        "leave_one_out": {
+            "methods": ["lqf_exact", "lqf_euclidean"],
+            "rows_of": {
+                "train": {"datasets": list(BASE), "methods": ["lqf_exact", "lqf_euclidean"]},
+                "kshot": {"datasets": list(BASE), "methods": []},
+            },
+        },
     },
 }
 
@@ -117,9 +124,9 @@ def metrics_row(dataset: str, method: str, seed: int, error: float, **more: Any)
     row |= {"classes": 10, "damping": 1e-4, "rate": 0.01, "batch": 32, "elr": 0.01 / (0.1 * 32)}
     row |= {"weight_decay": 1e-4, "mu": 0.016, "epochs": 30, "passes": 30, "batch_norm": "frozen"}
     row |= {"train_err": 0.0, "val_err": error, "test_err": error, "train_loss": 0.01}
-    row |= {"selected_val": False, "selected_test": False}
+    row |= {"loo_err": 1.1 * error, "selected_val": False, "selected_test": False}
     if not math.isfinite(error):
-        row |= dict.fromkeys(("train_err", "val_err", "test_err", "train_loss"), "")
+        row |= dict.fromkeys(("train_err", "loo_err", "val_err", "test_err", "train_loss"), "")
         row |= {"status": "diverged", "message": "loss is NaN in epoch 3 at rate 0.01"}
     return row | more
 

@@ -13,6 +13,7 @@ from scipy import stats
 from synthetic import MADE, SETTINGS, mark, metrics_row, sign, write_csv, write_metrics, write_world
 
 from lqf.provenance import WrongRecord
+from lqf.report import aggregate_sweeps
 from lqf.report.aggregate import aggregate
 from lqf.report.artefacts import aggregated_files
 from lqf.report.raw import MissingRun
@@ -175,6 +176,23 @@ def test_spread_is_taken_at_as_many_eigenvalues_as_there_are_samples(tmp_path: P
     rows_ = aggregated(tmp_path, "condition.csv").set_index("phase")
     assert rows_["spread"].to_dict() == {"init": 10, "end": 2}
     assert rows_["lambda_max"].to_dict() == {"init": 100, "end": 100}
+
+
+def test_leave_one_out_is_beside_the_test_error_of_every_exact_fit(
+    runs: Path, results: Path, tmp_path: Path
+) -> None:
+    rows = pd.read_csv(results / "leave_one_out.csv")
+    assert set(rows["method"]) == {"lqf_exact", "lqf_euclidean"}
+    assert len(rows) == 2 * 7 * 3
+    assert rows["gap"].to_numpy() == pytest.approx(0.1 * rows["test_err"].to_numpy(), abs=1e-3)
+    assert rows["counted"].all()
+    single = [metrics_row("greek", "ridge_head", 0, 50.0, shots=k, n_train=10 * k) for k in (1, 2)]
+    write_metrics(tmp_path, "kshot", single)
+    read = {"datasets": ["greek"], "methods": ["ridge_head"]}
+    section = {"methods": ["ridge_head"], "rows_of": {"kshot": read}}
+    section |= {"datasets": ["greek"], "machines": {}}
+    found = aggregate_sweeps.leave_one_out(tmp_path, section, [0])["leave_one_out.csv"]
+    assert found["counted"].tolist() == [False, True]
 
 
 def test_ranks_start_at_the_most_informative(results: Path) -> None:

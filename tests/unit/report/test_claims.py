@@ -227,6 +227,23 @@ def test_what_wrong_labels_cost_is_compared_with_whoever_they_cost_least(tmp_pat
         measured(Path(tmp_path), "noise_cost", method="elr")
 
 
+def test_the_bias_of_leave_one_out_is_over_data_sets_and_needs_two_images_a_class(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {"dataset": d, "method": m, "counted": c, "gap": g}
+        for d, m, c, g in (
+            ("p", "lqf_exact", True, 2.0),
+            ("p", "lqf_exact", True, 4.0),
+            ("q", "lqf_exact", True, -1.0),
+            ("q", "lqf_exact", False, 80.0),
+            ("q", "ridge_head", True, 9.0),
+        )
+    ]
+    write(tmp_path, "leave_one_out.csv", rows)
+    assert measured(tmp_path, "leave_one_out_bias", method="lqf_exact").value == (3 - 1) / 2
+
+
 def test_a_gap_is_that_to_the_best_regulariser(tmp_path: Path) -> None:
     write(tmp_path, "regularized.csv", REGULARIZED)
     gaps = {
