@@ -50,6 +50,21 @@ def _shots(value: Any) -> int | str:
     return value
 
 
+def _scale(value: str) -> str:
+    if value.endswith("_partial"):
+        raise ValueError(
+            "names that end in _partial are kept for what is there of an unfinished run"
+        )
+    return value
+
+
+def _path(value: str) -> str:
+    if any(one in "{}" or ord(one) < 32 for one in value):
+        raise ValueError("a path of Snakemake has neither braces nor control characters")
+    return value
+
+
+Folder = Annotated[Text, AfterValidator(_path)]
 Shots = Annotated[
     Any,
     AfterValidator(_shots),
@@ -231,7 +246,7 @@ class Claim(Section):
 class Keys(Section):
     """Configuration of the LQF reproduction: one file describes one scale, overlays change it."""
 
-    scale: Name
+    scale: Annotated[Name, AfterValidator(_scale)]
     """Name of the scale; names the folders runs/SCALE, results/SCALE and figures/SCALE."""
     seeds: Several[Seed]
     """Seeds of the head, the batches and the draws; every experiment uses them unless it names its own."""
@@ -251,10 +266,10 @@ class Keys(Section):
     checkpoint_seconds: Annotated[float, Field(ge=0)] = 600
     """Seconds between two states of a job, of which a kill loses one interval at most; the environment
     variable LQF_CHECKPOINT_SECONDS goes before this key."""
-    archives_folder: Text | None = None
+    archives_folder: Folder | None = None
     """Folder for the archives of the paper's data sets, one folder each; null is ./archives. LQF_DATA names
     further folders where archives may already be."""
-    data_folder: Text | None = None
+    data_folder: Folder | None = None
     """Folder that already holds prepared data sets as SCALE/NAME/; null keeps them in ./data, where the
     workflow prepares what is missing."""
     datasets: Several[str]

@@ -15,7 +15,7 @@ from lqf.nearest import nearest
 
 T = TypeVar("T")
 
-NAME = "^[a-z][a-z0-9_]*$"
+NAME = "^[a-z][a-z0-9_]{0,99}$"
 """Pattern of names that are keys and folders at once."""
 
 
@@ -108,7 +108,7 @@ def _sentence(error: Any, called: str, kind: type) -> str:
     if what == "missing":
         return f"{where} is missing."
     if what == "string_pattern_mismatch" and error["ctx"]["pattern"] == NAME:
-        told = "allowed are small letters, digits and _, a letter first"
+        told = "allowed are up to 100 small letters, digits and _, a letter first"
     else:
         told = error["msg"].removeprefix("Value error, ").rstrip(".")
         told = f"{told[0].lower()}{told[1:]}".replace("input should be", "it must be")
@@ -121,7 +121,8 @@ def _number_hint(value: object, what: str) -> str:
     """Returns how to write a number that YAML 1.1 reads as text, such as 1e-4."""
     if isinstance(value, str) and what in {"float_type", "int_type"}:
         with contextlib.suppress(ValueError):
-            return f" (write {float(value):e}: YAML needs the point and the sign of the exponent)"
+            how = f"{float(value):e}: YAML needs the point and the sign of the exponent"
+            return f" (write {how if 'e' in value.lower() else 'it without quotes'})"
     return ""
 
 

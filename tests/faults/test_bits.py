@@ -7,6 +7,7 @@ import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ import torch
 from PIL import Image
 
 from lqf import checkpoint, cli, provenance, run
+from lqf.app import model as app_model
+from lqf.app.network import Source
+from lqf.app.photos import Photos
 from lqf.config_sections import OwnKeys
 from lqf.data.archives import MANIFEST, read_manifest
 from lqf.data.folder import problems
@@ -143,6 +147,29 @@ def test_a_flipped_bit_in_a_saved_model_is_named(tmp_path: Path, record_property
     stored.write(file, WEIGHTS, {"classes": ["cat", "dog"]})
 
     tries = told(file, lambda: stored.read(file), "model.lqf")
+
+    record_property("tries", tries)
+
+
+def test_a_flipped_bit_in_a_model_of_photographs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record_property: Record
+) -> None:
+    # What is inside is the file of the test above; here it is two bytes.
+    kept = SimpleNamespace(
+        save=lambda path: path.write_bytes(b"ab"), load=lambda path, _: Path(path).read_bytes()
+    )
+    monkeypatch.setattr(app_model, "LQF", kept)
+    monkeypatch.setattr(app_model, "architecture", lambda name: (None, None))
+    pixels = np.arange(48, dtype=np.uint8).reshape(1, 4, 4, 3)
+    photos = Photos(("a.jpg",), pixels, np.zeros(1, dtype=np.int64), ("train",), ("0f",), ("cat",))
+    file = tmp_path / "model.lqf"
+    app_model.PhotoModel(kept, Source("resnet18"), photos, 1.0).save(file)
+
+    def read() -> object:
+        found = app_model.PhotoModel.load(file)
+        return repr((found.lqf, found.source, found.spread, found.history, found.photos))
+
+    tries = told(file, read, "lqf fit", 1000)
 
     record_property("tries", tries)
 

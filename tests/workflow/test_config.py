@@ -94,6 +94,12 @@ REFUSED = [
     ("scale", datetime.date(2020, 1, 1), ["'scale'", "'2020-01-01'", "small letters"]),
     ("scale", [["x"] * 99] * 99, ["'scale'", "...", "valid string"]),
     ("scale", "Demo Run", ["'scale'", "'Demo Run'", "small letters"]),
+    # A folder has no longer name; the run of `demo` would take this one's results for its own partial ones.
+    ("scale", "x" * 300, ["'scale'", "up to 100 small letters"]),
+    ("scale", "demo_partial", ["'scale'", "'demo_partial'", "an unfinished run"]),
+    ("archives_folder", "a{b}", ["'archives_folder'", "'a{b}'", "neither braces"]),
+    ("data_folder", "a\0b", ["'data_folder'", "control characters"]),
+    ("seeds", ["0"], ["'seeds[0]'", "write it without quotes"]),
     ("train_per_class", 0, ["'train_per_class'", "greater than or equal to 1"]),
     ("datasets", ["digits", "grek"], ["'datasets[1]'", "'grek'", "did you mean 'greek'?"]),
     ("backbone.pretrain.dataset", "leters", ["pretrain.dataset'", "did you mean 'letters'?"]),

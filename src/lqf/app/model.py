@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -122,6 +123,11 @@ class PhotoModel:
             raise ValueError(f"there is no model {path}: make one with lqf fit FOLDER -o {path}.")
         try:
             with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as folder:
+                # numpy stops where it takes the array to end, before the sum behind it is compared.
+                if (member := archive.testzip()) is not None:
+                    raise ValueError(
+                        f"{path} is damaged: {member} is not what lqf fit wrote; fit it again."
+                    )
                 about: dict[str, Any] = json.loads(archive.read("photographs.json"))
                 if about.get("kind") != _KIND:
                     raise ValueError(f"{path} was written by another version of lqf: fit it again.")
@@ -129,8 +135,10 @@ class PhotoModel:
                 lqf = LQF.load(inner, architecture(about["network"])[0])
                 with archive.open("pixels.npy") as file:
                     pixels = np.load(file, allow_pickle=False)
-        except (zipfile.BadZipFile, KeyError) as error:
-            raise ValueError(f"{path} is no model of lqf fit, or damaged ({error}).") from None
+        except (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, EOFError, OSError) as error:
+            raise ValueError(
+                f"{path} is no model of lqf fit, or damaged ({error}): take a copy of it, or fit it again."
+            ) from None
         files, hashes, classes = (tuple(about[key]) for key in ("files", "hashes", "classes"))
         labels, splits = np.array(about["labels"], dtype=np.int64), ("train",) * len(files)
         photos = Photos(files, pixels, labels, splits, hashes, classes)

@@ -110,4 +110,6 @@ def _kind(data: bytes) -> str:
         return "the file is empty"
     if kind_of(data[:START]) == "HEIC":
         return "it is HEIC, which Pillow does not read: save it as JPEG"
+    if kind_of(data[:START]) == "image":
+        return f"it begins like one, with {data[:8]!r}, but is damaged"
     return f"it begins with {data[:8]!r}"

@@ -153,7 +153,7 @@ def check_filled(classes: Sequence[str], entries: Iterable[Entry], name: str) ->
             if not counts[split, label]:
                 raise WrongListing(
                     f"class {class_name!r} of data set {name!r} has no image in split {split!r}: "
-                    "every class needs at least one in each."
+                    "every class needs at least one in each; add images of it, or leave it out."
                 )
 
 
@@ -166,7 +166,7 @@ def checked(listing: Listing, name: str) -> Listing:
     check_filled(listing.classes, listing.entries, name)
     path, number = Counter(entry.path for entry in listing.entries).most_common(1)[0]
     if number > 1:
-        raise WrongListing(f"data set {name!r} lists {path!r} more than once.")
+        raise WrongListing(f"data set {name!r} lists {path!r} more than once: keep it once.")
     return listing
 
 

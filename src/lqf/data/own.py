@@ -87,7 +87,7 @@ def _from_index(name: str, index: Path, root: Path) -> Listing:
             raise WrongListing(
                 f"line {number} of {index} names {row['path']!r}, which is not a file in {root}."
             )
-        entries.append(Entry(row["path"], labels[row["class"]], split))
+        entries.append(Entry(os.path.normpath(row["path"]), labels[row["class"]], split))
     return Listing(tuple(classes), tuple(entries), len(entries))
 
 

@@ -44,6 +44,7 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
 
     Raises:
         ValueError: if the file is no saved model, damaged, or one of another format.
+        FileNotFoundError: if there is none.
     """
     name = os.fspath(path)
     try:
@@ -63,7 +64,9 @@ def read(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any
                     f"{name} is damaged: its content is not what was written; take a copy of it, or fit "
                     "the model again."
                 )
-    except SafetensorError as error:
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError) as error:
         raise ValueError(
             f"{name} is no safetensors file, or damaged ({error}); write it with LQF.save."
         ) from error

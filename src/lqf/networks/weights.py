@@ -63,7 +63,10 @@ def read_state(path: Path) -> State:
     except WrongWeights:
         raise
     except (SafetensorError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise WrongWeights(f"{path} is no file of weights: {first_line(error)}.") from None
+        raise WrongWeights(
+            f"{path} is no file of weights: {first_line(error)}; get it again, or save "
+            "network.state_dict() alone."
+        ) from None
     for key in _INSIDE:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -75,7 +78,7 @@ def read_state(path: Path) -> State:
         if not isinstance(name, str) or not isinstance(value, Tensor):
             raise WrongWeights(
                 f"{path} has a {type(value).__name__} under {name!r}, where a state dict has a "
-                "tensor: save network.state_dict()."
+                "tensor under a text: save network.state_dict()."
             )
     state = dict(content)
     while state and all(name.startswith(_WRAPPED) for name in state):
@@ -170,8 +173,16 @@ def features_state(state: State, features: nn.Module, head: Iterable[str], origi
                 f"{name!r} from {origin} has shape {tuple(value.shape)}, but the network has "
                 f"{tuple(wanted[name].shape)}: set backbone.network to the architecture of the file."
             )
+        plain = value.layout is torch.strided and not value.is_meta
+        if not plain or (wanted[name].is_floating_point() and not value.is_floating_point()):
+            raise WrongWeights(
+                f"{name!r} from {origin} is {value.dtype}, {value.layout}, on {value.device}, but the network "
+                f"has {wanted[name].dtype}: take weights that are neither quantised nor left out."
+            )
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise WrongWeights(f"{name!r} from {origin} contains NaN or infinite values.")
+            raise WrongWeights(
+                f"{name!r} from {origin} contains NaN or infinite values: take other weights."
+            )
     return {
         name: given.get(name, like).to(like.dtype).clone().contiguous()
         for name, like in wanted.items()

@@ -71,7 +71,7 @@ def test_a_name_that_is_close_is_offered():
         (("datasets", "malaria", "split", "group"), "(", "is no pattern"),
         (("datasets", "malaria", "split", "group"), "x", "must have a group in parentheses"),
         (("datasets", "flowers102", "class_names"), ["rose"], "has 1 names, but 'classes' is 102"),
-        (("datasets", "Mit67"), {}, "'datasets.Mit67.*: allowed are small letters"),
+        (("datasets", "Mit67"), {}, "'datasets.Mit67.*: allowed are up to 100 small letters"),
         (("datasets", "digits"), {}, "a name of the demo's, choose another"),
         (
             ("weights", "resnet50.imagenet1k_v1", "file", "sha256"),

@@ -102,6 +102,13 @@ def test_paths_may_be_absolute(folder, tmp_path):
             ("path", "class"),
             "class 'a' .* has no image in split",
         ),
+        (
+            [(f"train/cat/{n}.jpg", "a") for n in range(3)]
+            + [(f"train/bird/{n}.jpg", "b") for n in range(3)]
+            + [("./train/cat/0.jpg", "b")],
+            ("path", "class"),
+            "lists 'train/cat/0.jpg' more than once",
+        ),
         ([("train/cat/0.jpg", "a")], ("path", "class", "class"), "a column twice"),
         ([], ("path", "class"), "has no rows below its columns"),
         ([], (), "has no column 'path'"),

@@ -118,6 +118,13 @@ def test_head_and_counters_do_not_matter() -> None:
             "'body.bias' from x has shape (5,), but the network has (2,)",
         ),
         ({"body.bias": torch.tensor([0.0, float("nan")])}, "contains NaN"),
+        # Nothing of a rounded weight is a weight.
+        ({"body.bias": torch.ones(2, dtype=torch.int8)}, "'body.bias' from x is torch.int8"),
+        ({"body.bias": torch.ones(2, device="meta")}, "on meta, but the network has torch.float32"),
+        (
+            {"body.bias": torch.ones(2).to_sparse()},
+            "'body.bias' from x is torch.float32, torch.spar",
+        ),
     ],
 )
 def test_weights_of_another_network_are_refused(
