@@ -157,7 +157,7 @@ def interrupt(
     Returns:
         How many points each had finished, by seed.
     """
-    kept = "runs/small/train/greek/nlft/{}/.checkpoint/*/*.json"
+    kept = "runs/small/train/greek/nlft/{}/.checkpoint/*/*.point"
     waiting = dict(strikes)
     finished = {}
 
