@@ -168,7 +168,7 @@ def leave_one_out(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> 
     """Aggregates Figure 8: leave-one-out and test error of every exact fit of comparison and kshot.
 
     `per_class` is the mean number of training images of a class. `counted` are the fits that have two or more:
-    without its only image a class is unknown, so leave-one-out must miss it.
+    without its only image a class is unknown.
     """
     extra = ["loo_err", "classes"]
     parts = [
