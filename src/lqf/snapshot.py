@@ -67,7 +67,8 @@ def interval() -> float:
 def ending_gently() -> Iterator[None]:
     """In this block SIGTERM and ctrl-C let the computation reach its next step.
 
-    It is given `GRACE` seconds; a second signal ends it at once. Where interrupts are ignored, as in
+    It is given `GRACE` seconds; only a second ctrl-C ends it at once, for SIGTERM comes from the scheduler and
+    again when the workflow has ended (`lqf.orphans`). Where interrupts are ignored, as in
     the background of a script, they stay so.
     """
     global _asked_to_end
@@ -81,10 +82,11 @@ def ending_gently() -> Iterator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         global _asked_to_end
-        if _asked_to_end is not None:
+        if _asked_to_end is None:
+            _asked_to_end = 128 + number
+            signal.alarm(GRACE)
+        elif number == signal.SIGINT:
             leave(number, frame)
-        _asked_to_end = 128 + number
-        signal.alarm(GRACE)
 
     handlers = {signal.SIGTERM: note, signal.SIGALRM: leave}
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

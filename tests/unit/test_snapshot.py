@@ -150,15 +150,24 @@ def test_an_interrupt_that_is_ignored_stays_so() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_second_sigterm_ends_at_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_sigterm_leaves_time_and_a_second_interrupt_does_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    steps = []
+
     @ending_gently()
     def work() -> None:
+        # As from a scheduler, and from the watch on a workflow that the scheduler ended, too.
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
-        pytest.fail("the second signal was not heard")
+        steps.append(1)
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the interrupt was not heard")
 
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         work()
+    assert ended.value.code == TERMINATED
+    assert steps
     assert "lost" in caplog.text
 
 
