@@ -84,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         ("kshot", "one method with few samples a class"),
         ("online", "one method on a growing training set"),
         ("regularized", "one method with few samples a class, and with wrong labels"),
+        ("summary", "an exact method on a share of its training images"),
     ):
         sub = command(name, text, _train)
         sub.add_argument("--dataset", required=True)

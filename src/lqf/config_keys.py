@@ -155,6 +155,15 @@ class Informativeness(Single):
     """Numbers of removed training samples; 0 comes first and the numbers rise."""
 
 
+class Summary(Sweep):
+    """Figure 9, exact optima of a share of the images, kept by F-SI, at random, by k-centre or by herding."""
+
+    images: Count
+    """Training images of a data set before any leave, as many of each class."""
+    keep: Several[Annotated[int, Field(ge=1, le=100)]]
+    """Percentages of them that are kept."""
+
+
 class LeaveOneOut(Section):
     """Figure 8, leave-one-out errors of exact optima beside their test errors; trains nothing."""
 
@@ -178,6 +187,7 @@ class Experiments(Section):
     informativeness: Informativeness | None = None
     regularized: Regularized | None = None
     leave_one_out: LeaveOneOut | None = None
+    summary: Summary | None = None
 
 
 class Measure(Section):
@@ -212,7 +222,7 @@ class Measure(Section):
     quantity: Literal["lambda_max", "spread", "effective_dimension"] = LEFT_OUT
     """What of its eigenvalues is compared."""
     at: str | int = LEFT_OUT
-    """Number of shots, all, or the smallest or largest that was run."""
+    """Number of shots, all, or the smallest or largest that was run; of summary the percentage kept."""
     removal: Literal["most", "least", "random"] = LEFT_OUT
     """Which samples are removed."""
     schedule: Literal["one_shot", "iterative"] = LEFT_OUT

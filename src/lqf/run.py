@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 #: Columns of ``metrics.csv``; errors in %, ``wall_s`` in seconds.
 COLUMNS = (  # noqa: SIM905  (a column list reads better as words)
-    "experiment dataset method seed shots noise mode step n_train n_val n_test classes network "
+    "experiment dataset method seed shots noise order share classes_kept mode step n_train n_val n_test classes network "
     "activation slope trained loss target_scale optimizer pooling regularizer damping rate momentum batch elr "
     "weight_decay mu epochs batch_norm train_err loo_err val_err test_err train_loss residual row_space passes "
     "refit_err refit_n_train epsilon head_scale gap chosen_at_edge status message selected_val selected_test "

@@ -152,7 +152,14 @@ def check(folder: Path) -> None:
     assert set(metrics["status"]) <= {"ok", "diverged"}
     fitted = metrics[metrics["status"] == "ok"]
     assert set(fitted["method"]) == set(method.METHODS)
-    assert set(fitted["experiment"]) == {"train", "elr", "kshot", "online", "regularized"}
+    assert set(fitted["experiment"]) == {
+        "train",
+        "elr",
+        "kshot",
+        "online",
+        "regularized",
+        "summary",
+    }
     assert fitted["test_err"].between(0, 100).all()
     for artefact in artefacts.select(
         list(yaml.safe_load(OVERLAY.read_text("utf-8"))["experiments"])

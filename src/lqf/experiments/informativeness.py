@@ -110,16 +110,18 @@ class Model:
             return ridge.informativeness(self._cross["val"][:, optimum.ridge.rows(kept)])
         return optimum.forget(kept, self._without(kept)).informativeness(self._val)
 
-    def error(self, kept: Tensor) -> float:
-        """Test error in % of the model trained on the samples in ``kept``."""
+    def errors(self, kept: Tensor) -> tuple[float, float]:
+        """Training and test error in % of the model trained on the samples in ``kept``."""
         optimum, kept = self.optimum, kept.to(self.optimum.delta.device)
+        train, test = self._task.train.select(kept), self._task.test
         if isinstance(optimum, SmallOptimum):
             ridge = optimum.ridge.remove(self._without(kept))
+            fitted = ridge.target - ridge.residuals
             outputs = ridge.predict(self._cross["test"][:, optimum.ridge.rows(kept)])
         else:
             found = optimum.forget(kept, self._without(kept))
-            outputs = self._problem.outputs(found, self._task.test)
-        return error_rate(outputs, self._task.test.labels)
+            fitted, outputs = (self._problem.outputs(found, split) for split in (train, test))
+        return error_rate(fitted, train.labels), error_rate(outputs, test.labels)
 
 
 def informativeness(
@@ -231,7 +233,7 @@ def _curve(
     elif schedule == "one_shot":
         order = ranking.argsort(descending=name == "most")
     else:
-        order = _iterated(model, known, samples, max(counts), name)
+        order = iterated(model, known, samples, max(counts), name)
 
     def kept(number: int) -> Tensor:
         return order[counts[number] :].sort().values
@@ -241,7 +243,7 @@ def _curve(
         place = ("error", name, schedule, count)
         found = known.get(place)
         if found is None:
-            found = {"test_err": model.error(kept(number))}
+            found = {"test_err": model.errors(kept(number))[1]}
             known.put(place, found)
         rows.append(
             {
@@ -259,7 +261,7 @@ def _curve(
     return rows
 
 
-def _iterated(model: Model, known: Points, samples: int, last: int, name: str) -> Tensor:
+def iterated(model: Model, known: Points, samples: int, last: int, name: str) -> Tensor:
     """The order in which samples leave if the rest is scored again after every 5 % removed."""
     step = max(1, round(ROUND * samples))
     left = [torch.arange(samples)]

@@ -23,7 +23,7 @@ _ORDERS, _ITERATED, _ROUND, _PROBES = 5, 2, 0.05, 8
 
 #: Experiments whose number of passes is a bound: they stop when they have learned or converged, and
 #: small problems are solved in memory.
-BOUNDED = ("online", "informativeness", "spectrum")
+BOUNDED = ("online", "informativeness", "spectrum", "summary")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _jobs(
         if dataset in images:
             yield "train", name, _grid(config, points[name], all_of[dataset])
     experiments = config["experiments"]
-    for rule in ("elr", "kshot", "online", "regularized"):
+    for rule in ("elr", "kshot", "online", "regularized", "summary"):
         for dataset, name, _ in settings.runs(config, [rule]):
             if dataset not in images:
                 continue
@@ -91,6 +91,13 @@ def _jobs(
                 for shots in section["shots"] + noisy:
                     drawn = images[dataset].of_each_class(None if shots == "all" else shots)
                     yield rule, name, _grid(config, method, drawn)
+            elif rule == "summary":
+                own = images[dataset].of_each_class(
+                    section["images"] // images[dataset].classes or 1
+                )
+                # What leaves is scored again on the way, and five orders have a model a share.
+                rounds = {"removals": [own.train] * len(section["keep"])}
+                yield rule, name, _analysis(config, method, own, rounds)
             else:
                 yield rule, name, _online(config, method, images[dataset])
     for rule in ("spectrum", "informativeness"):

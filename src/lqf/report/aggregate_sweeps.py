@@ -1,4 +1,4 @@
-"""Learning rates, shots, steps, wrong labels, leave-one-out: Figures 1 (right), 4, 5, 7 and 8, and Table 3."""
+"""Learning rates, shots, steps, wrong labels, leave-one-out, kept images: Figures 1 (right), 4, 5, 7 to 9, and Table 3."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import pandas as pd
 from lqf.report.aggregate_errors import Frames, dataset_columns
 from lqf.report.raw import order_by, read_metrics, select
 from lqf.report.statistics import relative_increase, summed_up
+
+ORDERS = ("fsi", "fsi_again", "random", "k_centre", "herding")
+"""Orders in which images are kept."""
 
 MODES = {"incremental": "inc", "scratch": "scratch"}
 
@@ -187,3 +190,25 @@ def leave_one_out(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> 
     columns += ["loo_err", "test_err", "gap", "counted"]
     orders = {"method": section["methods"], "dataset": sorted(set(rows["dataset"]))}
     return {"leave_one_out.csv": order_by(rows[columns], **orders)}
+
+
+def summary(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
+    """Aggregates Figure 9: the test error with a share of the training images, by the order that keeps them."""
+    keys = ["dataset", "method", "order", "share"]
+    raw = read_metrics(
+        runs, "summary", section, seeds, extra=["order", "share", "classes_kept", "classes"]
+    )
+    raw = raw.sort_values([*keys, "seed"], ignore_index=True)
+    groups = raw.assign(lost=raw["classes"] - raw["classes_kept"]).groupby(keys)
+    means = summed_up("err", groups["test_err"]).join(
+        groups.agg(n_train=("n_train", "mean"), classes=("classes", "first"), lost=("lost", "mean"))
+    )
+    means = means.reset_index()
+    titles = {name: dataset_columns(name, section)["title"] for name in section["datasets"]}
+    means.insert(len(keys), "title", means["dataset"].map(titles))
+    orders = {"dataset": section["datasets"], "method": section["methods"], "order": ORDERS}
+    single = raw[[*keys, "seed", "n_train", "classes_kept", "test_err"]]
+    return {
+        "summary.csv": order_by(means, **orders),
+        "summary_runs.csv": order_by(single, **orders),
+    }

@@ -39,6 +39,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     ),
     "regularized": ("regularized.csv", "regularized_runs.csv"),
     "leave_one_out": ("leave_one_out.csv",),
+    "summary": ("summary.csv", "summary_runs.csv"),
 }
 
 AGGREGATED = {name: (*files, machines(name)) for name, files in _TABLES.items()}
@@ -184,6 +185,13 @@ _ARTEFACTS = [
             "Leave-one-out error of exact optima against their test error",
             "leave_one_out.csv",
             "loo_unbiased",
+        ),
+        (
+            "Figure 9",
+            "summary",
+            "Test error of exact LQF with a share of its training images",
+            "summary.csv",
+            "half_by_fsi",
         ),
     )
 ]

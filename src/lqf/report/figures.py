@@ -47,6 +47,13 @@ REMOVALS = {
     ("most", "iterative"): "most, scored again on the way",
     ("least", "iterative"): "least, scored again on the way",
 }
+KEPT = {
+    "fsi": "most F-SI",
+    "fsi_again": "most F-SI, scored again",
+    "random": "random",
+    "k_centre": "k-centre",
+    "herding": "herding",
+}
 ACROSS = 5  # pictures beside each other in Figure 6
 
 
@@ -408,6 +415,30 @@ def figure8(rows: pd.DataFrame, results: Path) -> Figure:
         axes.grid(axis="both")
     panels[0].set_ylabel("leave-one-out error, %")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+    return figure
+
+
+def figure9_rows(results: Path) -> pd.DataFrame:
+    """One row a data set, order and share."""
+    return pd.read_csv(results / "summary.csv")
+
+
+def figure9(rows: pd.DataFrame, results: Path) -> Figure:
+    """The error against the share of images kept, a panel a data set, a line an order; crosses: a class was lost."""
+    titles = list(rows["title"].unique())
+    figure = new_figure(PAGE, 2.6)
+    panels = figure.subplots(1, len(titles), squeeze=False)[0]
+    colours = dict(zip(KEPT, sns.color_palette("colorblind"), strict=False))
+    for axes, title in zip(panels, titles, strict=True):
+        for order, own in rows[rows["title"] == title].groupby("order", sort=False):
+            looks: dict[str, Any] = {"color": colours[order], "markersize": 3}
+            axes.plot(own["share"], own["err_mean"], "o-", label=KEPT[order], **looks)
+            lost = own[own["lost"] > 0]
+            axes.plot(lost["share"], lost["err_mean"], "x", **{**looks, "markersize": 7})
+        axes.set(title=title, xlabel="images kept, %")
+        axes.grid(axis="both")
+    panels[0].set_ylabel("test error, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
 

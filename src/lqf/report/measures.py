@@ -385,6 +385,18 @@ def leave_one_out_bias(results: Results, method: str) -> Estimate:
     return bootstrap(own.groupby("dataset")["gap"].mean(), np.mean)
 
 
+def kept_difference(results: Results, first: str, second: str, at: int) -> Estimate:
+    """Error with `at` % of the images kept in one order minus that in another, in points, paired by draw.
+
+    The mean over data sets, with an interval over seeds: another draw of the images of the same sets.
+    """
+    rows = results.frame("summary_runs.csv")
+    kept = rows[rows["share"] == at].rename(columns={"method": "fitted", "order": "method"})
+    keys = ["seed", "dataset", "fitted"]
+    table = _pivot(kept, f"summary has no runs with {at} %", [first, second], keys)
+    return t_interval((table[first] - table[second]).groupby("seed").mean())
+
+
 def _by_method(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot(index="dataset", columns="method", values="err_mean")
 

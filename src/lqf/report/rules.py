@@ -43,6 +43,7 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "noise_cost": ("method",),
     "regularized_gap": ("reference", "at"),
     "leave_one_out_bias": ("method",),
+    "kept_difference": ("first", "second", "at"),
 }
 """Measure -> the arguments that a claim gives it, all of them required."""
 

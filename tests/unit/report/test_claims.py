@@ -244,6 +244,21 @@ def test_the_bias_of_leave_one_out_is_over_data_sets_and_needs_two_images_a_clas
     assert measured(tmp_path, "leave_one_out_bias", method="lqf_exact").value == (3 - 1) / 2
 
 
+def test_what_is_kept_is_compared_on_the_same_draws(tmp_path: Path) -> None:
+    rows = [
+        {"dataset": d, "method": "lqf_exact", "seed": s, "order": o, "share": k, "test_err": e + s}
+        for s in (0, 1)
+        for d, o, k, e in (
+            *(("p", "fsi_again", 50, 10.0), ("p", "random", 50, 12.0)),
+            *(("q", "fsi_again", 50, 30.0), ("q", "random", 50, 31.0)),
+            *(("q", "fsi_again", 90, 0.0), ("q", "random", 90, 1.0)),
+        )
+    ]
+    write(tmp_path, "summary_runs.csv", rows)
+    found = measured(tmp_path, "kept_difference", first="fsi_again", second="random", at=50)
+    assert (found.value, found.low, found.high, found.n) == (-1.5, -1.5, -1.5, 2)
+
+
 def test_a_gap_is_that_to_the_best_regulariser(tmp_path: Path) -> None:
     write(tmp_path, "regularized.csv", REGULARIZED)
     gaps = {
