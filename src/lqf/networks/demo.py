@@ -1,8 +1,8 @@
 """A ResNet small enough to pre-train in a minute on two cores, for the demo scale.
 
 The CIFAR-style network of He et al. 2016 (§4.2) with one block a stage: a 3 × 3 stem that halves
-the resolution, as that of ResNet-50 does, and three residual blocks of 16, 32 and 64 channels, 8
-layers in all, about 78,000 parameters.
+the resolution, as that of ResNet-50 does, and three residual blocks of 8, 16 and 32 channels, 8
+layers in all, about 20,000 parameters.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-WIDTHS = (16, 32, 64)
+WIDTHS = (8, 16, 32)
 STRIDES = (1, 2, 1)
 
 
@@ -41,7 +41,7 @@ class _Block(nn.Module):
 
 
 def demo_features(activation: Callable[[], nn.Module]) -> nn.Module:
-    """The feature extractor: N × 3 × H × W to N × 64 × H/4 × W/4."""
+    """The feature extractor: N × 3 × H × W to N × 32 × H/4 × W/4."""
     blocks: list[nn.Module] = []
     inputs = WIDTHS[0]
     for outputs, stride in zip(WIDTHS, STRIDES, strict=True):
