@@ -151,9 +151,12 @@ def test_an_interrupt_that_is_ignored_stays_so() -> None:
 
 
 def test_a_second_sigterm_leaves_time_and_a_second_interrupt_does_not(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, request: pytest.FixtureRequest
 ) -> None:
     steps = []
+    # In the background of a script interrupts are ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     @ending_gently()
     def work() -> None:

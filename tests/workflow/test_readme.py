@@ -37,7 +37,7 @@ def test_every_artefact_has_a_command() -> None:
         # What trains nothing is asked for by its file.
         by_file = artefact.experiment == "leave_one_out"
         wanted = (
-            f"-- figures/{scale}/{artefact.name}.png`"
+            f"`snakemake figures/{scale}/{artefact.name}.png "
             if by_file
             else f"only={artefact.experiment}{end}`"
         )

@@ -59,6 +59,8 @@ ACROSS = 5  # pictures beside each other in Figure 6
 
 def boxes(axes: Axes, rows: pd.DataFrame, colours: Iterable[str], **columns: Any) -> None:
     """A box a method: quartiles, median, whiskers at minimum and maximum, and a dot a value."""
+    if rows[[columns["x"], columns["y"]]].dropna().empty:
+        return  # a relative increase over an error of zero is none, and seaborn draws no empty box
     looks = {"data": rows, "ax": axes, "palette": list(colours), "legend": False, **columns}
     median = {"linewidth": 1.8}
     sns.boxplot(**looks, fill=False, whis=(0, 100), width=0.55, linewidth=1, medianprops=median)

@@ -71,8 +71,10 @@ class Page:
             self.events.append(event)
 
     async def ask(self, expression: str) -> Any:
-        """Evaluates JavaScript."""
-        found = await self.send("Runtime.evaluate", expression=expression, returnByValue=True)
+        """Evaluates JavaScript, and waits for what it promises."""
+        found = await self.send(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in found, found
         return found["result"].get("value")
 

@@ -10,11 +10,12 @@ import matplotlib.image as mpl_image
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from lqf.report.artefacts import ARTEFACTS, MissingResults
 from lqf.report.captions import caption
 from lqf.report.draw import draw
-from lqf.report.figures import figure4, figure4_rows
+from lqf.report.figures import boxes, figure4, figure4_rows
 
 DRAW_ALL = """
 import sys
@@ -191,3 +192,12 @@ def test_one_seed_draws_too(results: Path, tmp_path: Path) -> None:
         for line in (tmp_path / "figures" / "table1.md").read_text("utf-8").splitlines()
         if line.startswith("| Digits")
     )
+
+
+def test_a_relative_increase_over_no_error_has_no_box() -> None:
+    rows = pd.DataFrame({"method": ["lqf", "fc"], "increase": [float("nan")] * 2})
+    axes = Figure().subplots()
+
+    boxes(axes, rows, ["C0", "C1"], x="method", y="increase", hue="method")
+
+    assert not axes.has_data()

@@ -131,8 +131,13 @@ def test_a_browser_shows_it_whole(page: Path, tmp_path: Path) -> None:
         paints = []
         for _ in range(3):
             await shown.open(page)
-            name = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
-            paints.append(await shown.ask(name))
+            # The entry comes with the paint, which a page that has loaded may still wait for.
+            painted = (
+                "new Promise((done) => new PerformanceObserver((all) => "
+                "all.getEntriesByName('first-contentful-paint').forEach((one) => done(one.startTime))"
+                ").observe({type: 'paint', buffered: true}))"
+            )
+            paints.append(await shown.ask(painted))
         # Another process may take the processor for a while.
         assert min(paints) <= 1000
 
