@@ -169,6 +169,13 @@ def size_problems(
             f"samples, but {dataset!r} has {only} {training.images} training images: "
             "lower steps or per_step."
         )
+    labelled = (section.get("start", 0) + section.get("steps", 0)) * training.classes
+    if "start" in section and labelled > (asked := min(section["images"], training.images)):
+        yield (
+            f"config key '{where}' starts with {section['start']} images a class and learns one more in each of "
+            f"{section['steps']} steps, {labelled} of {dataset!r} in all, which are more than {asked}: raise "
+            "images, or lower start or steps."
+        )
     for position, shots in enumerate(section.get("shots", [])):
         if shots != "all" and shots > available:
             yield (

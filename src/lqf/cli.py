@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         ("online", "one method on a growing training set"),
         ("regularized", "one method with few samples a class, and with wrong labels"),
         ("summary", "an exact method on a share of its training images"),
+        ("active", "an exact method on images that it chooses itself"),
     ):
         sub = command(name, text, _train)
         sub.add_argument("--dataset", required=True)

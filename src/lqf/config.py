@@ -23,7 +23,7 @@ SWEEPS = ("comparison", "ablation", "fine_grained")
 """Experiments whose runs are train jobs; one job serves all of them that ask for it."""
 
 # Experiments that decide themselves how many training images they use.
-_OWN_SIZES = ("kshot", "online", "regularized", "summary")
+_OWN_SIZES = ("kshot", "online", "regularized", "summary", "active")
 
 
 class ConfigError(ValueError):

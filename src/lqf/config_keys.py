@@ -164,6 +164,17 @@ class Summary(Sweep):
     """Percentages of them that are kept."""
 
 
+class Active(Sweep):
+    """Figure 10, exact optima that learn the images they choose by variance or margin, or random ones."""
+
+    images: Count
+    """Training images of a data set, labelled or not, as many of each class."""
+    start: Count
+    """Images of each class that have a label at first."""
+    steps: Count
+    """Steps, in each of which as many images get a label as there are classes."""
+
+
 class LeaveOneOut(Section):
     """Figure 8, leave-one-out errors of exact optima beside their test errors; trains nothing."""
 
@@ -188,6 +199,7 @@ class Experiments(Section):
     regularized: Regularized | None = None
     leave_one_out: LeaveOneOut | None = None
     summary: Summary | None = None
+    active: Active | None = None
 
 
 class Measure(Section):
@@ -212,9 +224,9 @@ class Measure(Section):
     points: float = LEFT_OUT
     """Difference of errors that is allowed, in points."""
     first: str = LEFT_OUT
-    """First of two ablations, removals or schedules."""
+    """First of two ablations, removals, schedules or orders."""
     second: str = LEFT_OUT
-    """Second of two ablations, removals or schedules."""
+    """Second of two ablations, removals, schedules or orders."""
     both: str = LEFT_OUT
     """Ablation that makes both changes."""
     matrix: Literal["squared", "cross_entropy"] = LEFT_OUT

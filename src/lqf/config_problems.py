@@ -129,7 +129,7 @@ def _experiment_problems(
                 f"config key '{where}' reads the rows of its methods in comparison and kshot, which are left out "
                 "here: list one of its methods there, and set 'only' to null."
             )
-    if name in ("leave_one_out", "summary"):
+    if name in ("leave_one_out", "summary", "active"):
         for one in section["methods"]:
             if one in known and not known[one].exact:
                 yield f"config key '{where}.methods' has {one!r}, which is not solved exactly: leave it out."

@@ -46,7 +46,7 @@ CONFIG = {
         **dict.fromkeys(
             (
                 *("ablation", "fine_grained", "elr", "spectrum", "kshot", "online"),
-                *("informativeness", "regularized", "leave_one_out", "summary"),
+                *("informativeness", "regularized", "leave_one_out", "summary", "active"),
             )
         ),
     },

@@ -50,7 +50,7 @@ def put(tree: dict[str, Any], path: str, value: object) -> dict[str, Any]:
 def test_shipped_configurations_are_accepted(files: tuple[Path, ...]) -> None:
     resolved = config.resolve(config.load(*files), PUBLISHED)
 
-    left_out = {"regularized", "leave_one_out", "summary"} if files[-1] == DEMO else set()
+    left_out = {"regularized", "leave_one_out", "summary", "active"} if files[-1] == DEMO else set()
     assert set(resolved["experiments"]) == set(artefacts.AGGREGATED) - left_out
     assert all(section["seeds"] for section in resolved["experiments"].values())
 
@@ -211,6 +211,11 @@ def test_online_asking_for_too_many_samples_is_refused(demo: dict[str, Any]) -> 
         ("kshot.datasets", ["flowers102"], "'flowers102' has at most 10 training images of its s"),
         # 60 of each class, less a tenth; half an image for rounding.
         ("kshot.shots", [54, 60], "shots[1]' is 60, but 'caltech256' has at most 54 training"),
+        (
+            "active.steps",
+            19,
+            "2 images a class and learns one more in each of 19 steps, 1407 of 'mit67'",
+        ),
         ("informativeness.removals", [0, 1020], "'flowers102' has at most 1020 training images in"),
     ],
 )

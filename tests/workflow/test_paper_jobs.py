@@ -159,6 +159,7 @@ def check(folder: Path) -> None:
         "online",
         "regularized",
         "summary",
+        "active",
     }
     assert fitted["test_err"].between(0, 100).all()
     for artefact in artefacts.select(

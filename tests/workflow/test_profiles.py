@@ -19,7 +19,7 @@ for file in FILES:
         RULES[name] = RULES.get(name, "") + body
 # The sweeps share one definition, made once for each of them.
 SWEEPS = (ROOT / "workflow/rules/train.smk").read_text("utf-8").partition("for experiment in")[2]
-RULES |= dict.fromkeys(("elr", "kshot", "online", "regularized", "summary"), SWEEPS)
+RULES |= dict.fromkeys(("elr", "kshot", "online", "regularized", "summary", "active"), SWEEPS)
 
 
 @pytest.fixture(scope="module")

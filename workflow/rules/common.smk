@@ -86,7 +86,7 @@ if problems := [
 ]:
     raise WorkflowError("\n".join(problems))
 # Experiments with a job for each data set, method and seed, beside the sweeps that share theirs.
-OWN_RUNS = ("elr", "kshot", "online", "regularized", "summary")
+OWN_RUNS = ("elr", "kshot", "online", "regularized", "summary", "active")
 
 
 wildcard_constraints:

@@ -14,7 +14,7 @@ from lqf.data.packed import PackedDataset
 from lqf.experiments.exact_problem import ExactProblem
 from lqf.experiments.informativeness import Model, iterated
 from lqf.experiments.rows import Row, describe
-from lqf.experiments.task import Settings, build_network, load_task
+from lqf.experiments.task import Settings, Task, build_network, load_task
 from lqf.experiments.train import method_of, problem_of
 
 
@@ -32,18 +32,14 @@ def summary(
         TypeError: if the method is not solved exactly.
     """
     experiment, method = settings["experiment"], method_of(name, settings)
-    classes = len(PackedDataset.load(data).only(settings.get("classes")).classes)
-    task = load_task(data, dataset, max(1, experiment["images"] // classes), settings, seed)
-    problem = problem_of(method, task, weights, settings, seed)
-    if not isinstance(problem, ExactProblem):
-        raise TypeError("images are kept by the scores of an exact optimum.")
+    task, problem = few_images(name, dataset, seed, data, weights, settings)
     started = time.perf_counter()
     model, images, labels = (
         Model(problem, task, settings, seed),
         task.train.images[:],
         task.train.labels,
     )
-    network = build_network(method, weights, classes, images, settings, seed)
+    network = build_network(method, weights, task.classes, images, settings, seed)
     with torch.no_grad():
         features = F.normalize(network.embed(images).double(), dim=1)
     count = len(task.train)
@@ -77,6 +73,24 @@ def summary(
                 }
             )
     return rows
+
+
+def few_images(
+    name: str, dataset: str, seed: int, data: Path, weights: Path, settings: Settings
+) -> tuple[Task, ExactProblem]:
+    """The task with ``images`` training images, as many of each class, and its problem; arguments as in `summary`.
+
+    Raises:
+        TypeError: if the method is not solved exactly.
+    """
+    method = method_of(name, settings)
+    classes = len(PackedDataset.load(data).only(settings.get("classes")).classes)
+    per_class = max(1, settings["experiment"]["images"] // classes)
+    task = load_task(data, dataset, per_class, settings, seed)
+    problem = problem_of(method, task, weights, settings, seed)
+    if not isinstance(problem, ExactProblem):
+        raise TypeError(f"{name} is not solved exactly; images are chosen by an exact optimum.")
+    return task, problem
 
 
 def k_centre(features: Tensor) -> Tensor:

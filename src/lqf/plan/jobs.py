@@ -13,7 +13,7 @@ from lqf.report import artefacts
 
 _NOTEBOOKS = Path(__file__).resolve().parents[3] / "workflow" / "notebooks"
 
-OWN = ("elr", "kshot", "online", "regularized", "summary")
+OWN = ("elr", "kshot", "online", "regularized", "summary", "active")
 """Experiments with a job for each data set, method and seed of their own."""
 
 

@@ -20,10 +20,12 @@ from lqf.method import Method
 #: Informativeness: orders in which samples are removed, how many of them score the samples again, what
 #: part of the samples leaves before that, and gradients of a validation image.
 _ORDERS, _ITERATED, _ROUND, _PROBES = 5, 2, 0.05, 8
+#: Active learning: orders in which images are learned.
+_CHOOSING = 3
 
 #: Experiments whose number of passes is a bound: they stop when they have learned or converged, and
 #: small problems are solved in memory.
-BOUNDED = ("online", "informativeness", "spectrum", "summary")
+BOUNDED = ("online", "informativeness", "spectrum", "summary", "active")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def _jobs(
         if dataset in images:
             yield "train", name, _grid(config, points[name], all_of[dataset])
     experiments = config["experiments"]
-    for rule in ("elr", "kshot", "online", "regularized", "summary"):
+    for rule in ("elr", "kshot", "online", "regularized", "summary", "active"):
         for dataset, name, _ in settings.runs(config, [rule]):
             if dataset not in images:
                 continue
@@ -91,10 +93,13 @@ def _jobs(
                 for shots in section["shots"] + noisy:
                     drawn = images[dataset].of_each_class(None if shots == "all" else shots)
                     yield rule, name, _grid(config, method, drawn)
-            elif rule == "summary":
+            elif rule in ("summary", "active"):
                 own = images[dataset].of_each_class(
                     section["images"] // images[dataset].classes or 1
                 )
+                if rule == "active":
+                    yield rule, name, _active(config, method, own, section)
+                    continue
                 # What leaves is scored again on the way, and five orders have a model a share.
                 rounds = {"removals": [own.train] * len(section["keep"])}
                 yield rule, name, _analysis(config, method, own, rounds)
@@ -147,6 +152,23 @@ def _online(config: Mapping[str, Any], method: Method, images: Images) -> Passes
         # Anew each time that the data doubled.
         return Passes(fits, evaluation, 2 * whole.train, steps.bit_length())
     return Passes(fits, evaluation) + _grid(config, method, whole)
+
+
+def _active(
+    config: Mapping[str, Any], method: Method, images: Images, section: Mapping[str, Any]
+) -> Passes:
+    """At most: a gradient for each output of what is left where variance chooses, and every step all its passes."""
+    steps, classes = section["steps"], images.classes
+    learned = [(section["start"] + step) * classes for step in range(steps + 1)]
+    left = sum(images.train - count for count in learned[:-1])
+    longest = config["training"][method.training]["max_passes"]
+    steps_of = Passes(
+        left * classes + _CHOOSING * longest * sum(learned[1:]),
+        left + _CHOOSING * steps * images.test,
+    )
+    fitted = [learned[0], *_CHOOSING * learned[-1:]]
+    fits = [_grid(config, method, Images(count, 0, images.test, classes)) for count in fitted]
+    return sum(fits, steps_of)
 
 
 def _analysis(

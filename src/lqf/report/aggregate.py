@@ -29,6 +29,7 @@ _AGGREGATORS: dict[str, Aggregator] = {
     "regularized": aggregate_sweeps.regularized,
     "leave_one_out": aggregate_sweeps.leave_one_out,
     "summary": aggregate_sweeps.summary,
+    "active": aggregate_sweeps.active,
 }
 """Of the folder runs/<scale>, a section of the config, and seeds where it has none: file name -> rows."""
 

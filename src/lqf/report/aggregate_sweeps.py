@@ -1,8 +1,8 @@
-"""Learning rates, shots, steps, wrong labels, leave-one-out, kept images: Figures 1 (right), 4, 5, 7 to 9, and Table 3."""
+"""Learning rates, shots, steps, wrong labels, leave-one-out, chosen images: Figures 1 (right), 4, 5, 7 to 10, Tables 3 and 4."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,7 @@ import pandas as pd
 from lqf.report.aggregate_errors import Frames, dataset_columns
 from lqf.report.raw import order_by, read_metrics, select
 from lqf.report.statistics import relative_increase, summed_up
-
-ORDERS = ("fsi", "fsi_again", "random", "k_centre", "herding")
-"""Orders in which images are kept."""
+from lqf.report.words import CHOSEN, KEPT
 
 MODES = {"incremental": "inc", "scratch": "scratch"}
 
@@ -194,21 +192,44 @@ def leave_one_out(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> 
 
 def summary(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
     """Aggregates Figure 9: the test error with a share of the training images, by the order that keeps them."""
-    keys = ["dataset", "method", "order", "share"]
     raw = read_metrics(
         runs, "summary", section, seeds, extra=["order", "share", "classes_kept", "classes"]
     )
+    raw["lost"] = raw["classes"] - raw["classes_kept"]
+    more = {"n_train": "mean", "classes": "first", "lost": "mean"}
+    return _by_order("summary", raw, section, ["order", "share"], KEPT, more, ["classes_kept"])
+
+
+def active(runs: Path, section: dict[str, Any], seeds: Sequence[int]) -> Frames:
+    """Aggregates Table 4 and Figure 10: the test error by the order that chooses, a row a step.
+
+    `mode` is incremental, or scratch where what was chosen last was fitted again from the start.
+    """
+    raw = read_metrics(runs, "active", section, seeds, extra=["order", "mode", "step"])
+    more = {"n_train": "mean", "passes": "mean"}
+    keys = ["order", "mode", "step"]
+    return _by_order("active", raw, section, keys, CHOSEN, more, ["passes"])
+
+
+def _by_order(
+    name: str,
+    raw: pd.DataFrame,
+    section: dict[str, Any],
+    by: list[str],
+    orders: Iterable[str],
+    more: dict[str, str],
+    shown: list[str],
+) -> Frames:
+    """Means over seeds of the test error and of ``more``, and the single runs, with what is ``shown`` of them."""
+    keys = ["dataset", "method", *by]
     raw = raw.sort_values([*keys, "seed"], ignore_index=True)
-    groups = raw.assign(lost=raw["classes"] - raw["classes_kept"]).groupby(keys)
-    means = summed_up("err", groups["test_err"]).join(
-        groups.agg(n_train=("n_train", "mean"), classes=("classes", "first"), lost=("lost", "mean"))
-    )
-    means = means.reset_index()
+    groups = raw.groupby(keys)
+    means = summed_up("err", groups["test_err"]).join(groups.agg(more)).reset_index()
     titles = {name: dataset_columns(name, section)["title"] for name in section["datasets"]}
     means.insert(len(keys), "title", means["dataset"].map(titles))
-    orders = {"dataset": section["datasets"], "method": section["methods"], "order": ORDERS}
-    single = raw[[*keys, "seed", "n_train", "classes_kept", "test_err"]]
+    ranks = {"dataset": section["datasets"], "method": section["methods"], "order": orders}
+    single = raw[[*keys, "seed", "n_train", *shown, "test_err"]]
     return {
-        "summary.csv": order_by(means, **orders),
-        "summary_runs.csv": order_by(single, **orders),
+        f"{name}.csv": order_by(means, **ranks),
+        f"{name}_runs.csv": order_by(single, **ranks),
     }

@@ -40,6 +40,7 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "regularized": ("regularized.csv", "regularized_runs.csv"),
     "leave_one_out": ("leave_one_out.csv",),
     "summary": ("summary.csv", "summary_runs.csv"),
+    "active": ("active.csv", "active_runs.csv"),
 }
 
 AGGREGATED = {name: (*files, machines(name)) for name, files in _TABLES.items()}
@@ -192,6 +193,20 @@ _ARTEFACTS = [
             "Test error of exact LQF with a share of its training images",
             "summary.csv",
             "half_by_fsi",
+        ),
+        (
+            "Table 4",
+            "active",
+            "Test error of exact LQF that chooses its images, step by step",
+            "active.csv",
+            "",
+        ),
+        (
+            "Figure 10",
+            "active",
+            "Test error of exact LQF that chooses its images",
+            "active.csv",
+            "variance_beats_random",
         ),
     )
 ]

@@ -14,7 +14,7 @@ from lqf.files import write_text
 from lqf.method import TITLES
 from lqf.report import artefacts, paper
 from lqf.report.tables import EDGE
-from lqf.report.words import MATRICES, SHOWN, counted, digits
+from lqf.report.words import KEPT, MATRICES, SHOWN, counted, digits
 
 _VERDICTS = {"untestable": "cannot be tested"}  # The others are said as they are called.
 
@@ -61,7 +61,7 @@ def _template() -> Template:
     # Ratios are compared, so their mean is geometric.
     environment.filters["typical"] = lambda values: float(np.exp(np.log(values).mean()))
     environment.globals |= {"edge": EDGE, "titles": TITLES, "paper": paper}
-    environment.globals |= {"matrices": MATRICES, "shown": SHOWN}
+    environment.globals |= {"matrices": MATRICES, "shown": SHOWN, "kept": KEPT}
     text = (files("lqf.pages") / "templates" / "captions.rst").read_text(encoding="utf-8")
     return environment.from_string(text)
 

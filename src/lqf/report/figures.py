@@ -17,7 +17,7 @@ from matplotlib.ticker import NullFormatter
 from lqf.method import TITLES
 from lqf.report import artefacts
 from lqf.report.style import COLOURS, COLUMN, NEUTRAL, PAGE, new_figure
-from lqf.report.words import MATRICES, SHOWN, counted
+from lqf.report.words import CHOSEN, KEPT, MATRICES, SHOWN, counted
 
 Rows = Callable[[Path], pd.DataFrame]
 Drawing = Callable[[pd.DataFrame, Path], Figure]
@@ -46,13 +46,6 @@ REMOVALS = {
     ("random", "iterative"): "random, again",
     ("most", "iterative"): "most, scored again on the way",
     ("least", "iterative"): "least, scored again on the way",
-}
-KEPT = {
-    "fsi": "most F-SI",
-    "fsi_again": "most F-SI, scored again",
-    "random": "random",
-    "k_centre": "k-centre",
-    "herding": "herding",
 }
 ACROSS = 5  # pictures beside each other in Figure 6
 
@@ -427,17 +420,37 @@ def figure9_rows(results: Path) -> pd.DataFrame:
 
 def figure9(rows: pd.DataFrame, results: Path) -> Figure:
     """The error against the share of images kept, a panel a data set, a line an order; crosses: a class was lost."""
+    return _by_order(rows, rows[rows["lost"] > 0], ("share", "images kept, %"), KEPT)
+
+
+def figure10_rows(results: Path) -> pd.DataFrame:
+    """One row a data set, order, mode and step."""
+    return pd.read_csv(results / "active.csv")
+
+
+def figure10(rows: pd.DataFrame, results: Path) -> Figure:
+    """The error against images learned, a panel a data set, a line an order; crosses: fitted from scratch."""
+    scratch = rows["mode"] == "scratch"
+    return _by_order(rows[~scratch], rows[scratch], ("n_train", "training images"), CHOSEN)
+
+
+def _by_order(
+    rows: pd.DataFrame, crosses: pd.DataFrame, x: tuple[str, str], orders: dict[str, str]
+) -> Figure:
+    """Lines and crosses over a column, which is named on the axis, a panel a data set, a colour an order."""
+    column, label = x
     titles = list(rows["title"].unique())
     figure = new_figure(PAGE, 2.6)
     panels = figure.subplots(1, len(titles), squeeze=False)[0]
-    colours = dict(zip(KEPT, sns.color_palette("colorblind"), strict=False))
+    colours = dict(zip(orders, sns.color_palette("colorblind"), strict=False))
     for axes, title in zip(panels, titles, strict=True):
         for order, own in rows[rows["title"] == title].groupby("order", sort=False):
             looks: dict[str, Any] = {"color": colours[order], "markersize": 3}
-            axes.plot(own["share"], own["err_mean"], "o-", label=KEPT[order], **looks)
-            lost = own[own["lost"] > 0]
-            axes.plot(lost["share"], lost["err_mean"], "x", **{**looks, "markersize": 7})
-        axes.set(title=title, xlabel="images kept, %")
+            axes.plot(own[column], own["err_mean"], "o-", label=orders[order], **looks)
+            marked = crosses[(crosses["title"] == title) & (crosses["order"] == order)]
+            axes.plot(marked[column], marked["err_mean"], "x", **{**looks, "markersize": 7})
+        axes.set(title=title, xlabel=label)
+        axes.locator_params(axis="x", integer=True)
         axes.grid(axis="both")
     panels[0].set_ylabel("test error, %")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)

@@ -397,6 +397,25 @@ def kept_difference(results: Results, first: str, second: str, at: int) -> Estim
     return t_interval((table[first] - table[second]).groupby("seed").mean())
 
 
+def chosen_area(results: Results, first: str, second: str) -> Estimate:
+    """Area between two curves of the error against images learned, over their range, in points.
+
+    Of each data set and seed, whose images to start with and to choose from both orders share.
+    """
+    rows = results.frame("active_runs.csv")
+    curves = rows[rows["mode"] == "incremental"].rename(
+        columns={"method": "fitted", "order": "method"}
+    )
+    keys = ["dataset", "fitted", "seed", "n_train"]
+    table = _pivot(curves, "active has no runs", [first, second], keys)
+    gaps = (table[first] - table[second]).reset_index("n_train", name="gap")
+    areas = [
+        np.trapezoid(gap["gap"], gap["n_train"]) / np.ptp(gap["n_train"])
+        for _, gap in gaps.groupby(level=keys[:-1])
+    ]
+    return t_interval(areas, "95 % t interval over data sets and seeds")
+
+
 def _by_method(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.pivot(index="dataset", columns="method", values="err_mean")
 

@@ -44,6 +44,7 @@ MEASURES: dict[str, tuple[str, ...]] = {
     "regularized_gap": ("reference", "at"),
     "leave_one_out_bias": ("method",),
     "kept_difference": ("first", "second", "at"),
+    "chosen_area": ("first", "second"),
 }
 """Measure -> the arguments that a claim gives it, all of them required."""
 

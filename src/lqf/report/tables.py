@@ -74,18 +74,38 @@ def table2(results: Path) -> Table:
 def table3(results: Path) -> Table:
     """Table 3, of a folder results/<scale>: a block for each number of images and of wrong labels."""
     rows = pd.read_csv(results / "regularized.csv")
+
+    def where(block: pd.Series) -> str:
+        return f"{counted(block['shots'], 'image')} a class, {block['noise']} % of labels wrong"
+
+    return _blocks(rows, ["shots", "noise"], where)
+
+
+def table4(results: Path) -> Table:
+    """Table 4, of a folder results/<scale>: a block for each step, and one for the last one from scratch."""
+    rows = pd.read_csv(results / "active.csv")
+    rows = rows.rename(columns={"method": "fitted", "order": "method"})
+    rows = rows.assign(n_runs=rows["n_seeds"], n_at_edge=0)
+
+    def where(block: pd.Series) -> str:
+        again = ", fitted from scratch" if block["mode"] == "scratch" else ""
+        return f"after {counted(block['step'], 'step')}{again}"
+
+    return _blocks(rows, ["mode", "step"], where)
+
+
+def _blocks(rows: pd.DataFrame, by: list[str], where: Callable[[pd.Series], str]) -> Table:
+    """A block for each value of some columns, with a line a data set; bold is the least of a line."""
     methods = list(dict.fromkeys(rows["method"]))
-    least = rows["err_mean"].round(1).groupby([rows[c] for c in ("shots", "noise", "dataset")])
+    least = rows["err_mean"].round(1).groupby([rows[c] for c in (*by, "dataset")])
     rows["best_linear"] = rows["err_mean"].round(1) == least.transform("min")
     blocks = []
-    for _, block in rows.groupby(["shots", "noise"], sort=False):
-        shots, noise = block["shots"].iloc[0], block["noise"].iloc[0]
-        where = f"{counted(shots, 'image')} a class, {noise} % of labels wrong"
+    for _, block in rows.groupby(by, sort=False):
         lines = [
             (str(own["title"].iloc[0]), _cells(own, methods, compared=False))
             for _, own in block.groupby("dataset", sort=False)
         ]
-        blocks.append(Block(f"Test error (%), {where}", lines))
+        blocks.append(Block(f"Test error (%), {where(block.iloc[0])}", lines))
     return rows.rename(columns={"best_linear": "best"}), blocks, methods
 
 
@@ -93,6 +113,7 @@ TABLES: dict[str, Callable[[Path], Table]] = {
     "table1": table1,
     "table2": table2,
     "table3": table3,
+    "table4": table4,
 }
 
 

@@ -9,6 +9,22 @@ from numpy.typing import ArrayLike
 MATRICES = {"squared": "JᵀJ (squared loss)", "cross_entropy": "cross-entropy, as trained"}
 """Gauss–Newton matrices of Figure 3."""
 
+KEPT = {
+    "fsi": "most F-SI",
+    "fsi_again": "most F-SI, scored again",
+    "random": "random",
+    "k_centre": "k-centre",
+    "herding": "herding",
+}
+"""Orders in which images are kept: Figure 9."""
+
+CHOSEN = {
+    "variance": "largest predictive variance",
+    "margin": "smallest margin",
+    "random": "random",
+}
+"""Orders in which images are learned: Table 4 and Figure 10."""
+
 SHOWN = 1e-6
 """Smaller eigenvalues, relative to the largest, are rounding of single precision."""
 

@@ -83,6 +83,22 @@ def test_few_images_a_class_are_few_passes(config: dict[str, Any]) -> None:
     assert wrong[0].passes.training == 2 * 5 * (10 + 3 * 30)
 
 
+def test_a_step_of_active_learning_is_an_extension_in_each_order(config: dict[str, Any]) -> None:
+    section = {
+        "datasets": ["digits"],
+        "methods": ["lqf_exact"],
+        "images": 40,
+        "start": 1,
+        "steps": 1,
+    }
+    found = only(config, "active", **section)
+    most, images = config["training"]["exact"]["max_passes"], IMAGES["digits"]
+    fits = most * (10 + 3 * 20)
+    assert found[0].passes.training == fits + 30 * 10 + 3 * most * 20
+    assert found[0].passes.problems == 4
+    assert images.classes == 10
+
+
 def test_a_sweep_of_rates_has_its_own_epochs(config: dict[str, Any]) -> None:
     found = only(
         config,

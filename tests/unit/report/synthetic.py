@@ -96,6 +96,13 @@ SETTINGS: dict[str, Any] = {
             "images": 100,
             "keep": [10, 50, 100],
         },
+        "active": {
+            "datasets": ["greek", "fonts"],
+            "methods": ["lqf_exact"],
+            "images": 100,
+            "start": 2,
+            "steps": 2,
+        },
         "leave_one_out": {
             "methods": ["lqf_exact", "lqf_euclidean"],
             "rows_of": {
@@ -243,6 +250,19 @@ def _summary(runs: Path, random: np.random.Generator) -> None:
         write_metrics(runs, "summary", rows)
 
 
+def _active(runs: Path, random: np.random.Generator) -> None:
+    for dataset, seed in itertools.product(("greek", "fonts"), range(3)):
+        rows = []
+        for order, (mode, step) in itertools.product(
+            ("variance", "margin", "random"),
+            (("incremental", 0), ("incremental", 1), ("incremental", 2), ("scratch", 2)),
+        ):
+            error = BASE[dataset] + 5 * (3 - step) * (order == "random") + random.normal(0, 0.3)
+            more = {"order": order, "mode": mode, "step": step, "n_train": 20 + 10 * step}
+            rows.append(metrics_row(dataset, "lqf_exact", seed, error, passes=2, **more))
+        write_metrics(runs, "active", rows)
+
+
 def _online(runs: Path, random: np.random.Generator) -> None:
     for method, seed in itertools.product(("lqf", "nlft"), range(3)):
         rows = []
@@ -300,7 +320,7 @@ def _samples(runs: Path, random: np.random.Generator) -> None:
 def write_world(root: Path) -> Path:
     """Writes invented runs of all experiments and a data set; returns runs/demo."""
     runs, random = root / "runs" / "demo", np.random.default_rng(7)
-    for part in (_train, _elr, _kshot, _online, _samples, _regularized, _summary):
+    for part in (_train, _elr, _kshot, _online, _samples, _regularized, _summary, _active):
         part(runs, random)
     (root / "data" / "demo" / "digits").mkdir(parents=True)
     images = random.integers(0, 256, (600, 24, 24, 3), dtype=np.uint8)

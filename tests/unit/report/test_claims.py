@@ -259,6 +259,33 @@ def test_what_is_kept_is_compared_on_the_same_draws(tmp_path: Path) -> None:
     assert (found.value, found.low, found.high, found.n) == (-1.5, -1.5, -1.5, 2)
 
 
+def test_areas_are_between_curves_of_the_same_start_and_pool(tmp_path: Path) -> None:
+    rows = [
+        {
+            "dataset": d,
+            "method": "lqf_exact",
+            "seed": s,
+            "order": o,
+            "mode": m,
+            "n_train": n,
+            "test_err": e - 10 * s,
+        }
+        for d, s in (("p", 0), ("p", 1), ("q", 0))
+        for o, m, n, e in (
+            *(("variance", "incremental", n, e) for n, e in ((4, 50), (6, 40), (10, 30))),
+            *(("random", "incremental", n, e) for n, e in ((4, 50), (6, 44), (10, 30 + s))),
+            *((o, "scratch", 10, 90) for o in ("variance", "random")),
+        )
+    ]
+    write(tmp_path, "active_runs.csv", rows)
+    found = measured(tmp_path, "chosen_area", first="variance", second="random")
+    # −4 · (6/2)/6 = −2, and with another last point of seed 1 −2 − 1 · (4/2)/6.
+    assert found.value == pytest.approx(-2 - (1 / 3) / 3)
+    assert (found.n, found.interval) == (3, "95 % t interval over data sets and seeds")
+    with pytest.raises(NotTested, match="of \\['margin'\\]"):
+        measured(tmp_path, "chosen_area", first="margin", second="random")
+
+
 def test_a_gap_is_that_to_the_best_regulariser(tmp_path: Path) -> None:
     write(tmp_path, "regularized.csv", REGULARIZED)
     gaps = {

@@ -86,6 +86,7 @@ def test_a_figure_shows_its_csv(results: Path, drawn: Path, tmp_path: Path, name
         "figure7": ("regularized.csv", "err_mean"),
         "figure8": ("leave_one_out.csv", "loo_err"),
         "figure9": ("summary.csv", "err_mean"),
+        "figure10": ("active.csv", "err_mean"),
     }[name]
     frame = pd.read_csv(copy / column[0])
     frame[column[1]] = frame[column[1]] * np.linspace(0.5, 2, len(frame))
