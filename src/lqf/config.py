@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +67,14 @@ def load(*paths: str | Path) -> Config:
 
 # Copy what JSON can hold; dates, which YAML sees in text without quotes, are text again.
 def _plain(config: Mapping[str, Any], called: str) -> Config:
+    # Aliases of lists of aliases are more than any memory once they are written out: no more than a million parts.
+    written = islice(json.JSONEncoder(default=str).iterencode(config), 10**6)
     try:
-        plain: Config = json.loads(json.dumps(config, default=str))
+        plain: Config = json.loads("".join(written))
     except (TypeError, ValueError, RecursionError):
         raise ConfigError(
-            f"{called} contains itself by an alias, is nested hundreds of levels deep, or has a key "
-            "that is neither text nor a number: write it without."
+            f"{called} contains itself by an alias, is nested hundreds of levels deep, holds hundreds of thousands "
+            "of values, or has a key that is neither text nor a number: write it without."
         ) from None
     return plain
 

@@ -64,6 +64,9 @@ def _meaning_problems(
     listings: dict[str, Listing] = {}
     for name in config.get("own") or {}:
         yield from amounts.own_problems(config, name, listings, taken=[*catalogue.DEMO, *published])
+    titles = [keys.get("title") or name for name, keys in (config.get("own") or {}).items()]
+    for title in sorted({one for one in titles if titles.count(one) > 1}):
+        yield f"config key 'own' has the title {title!r} twice: figures would draw both as one; change one of them."
     known = [*catalogue.DEMO, *published, *(config.get("own") or {})]
     for position, name in enumerate(config["datasets"]):
         if name not in known:

@@ -5,6 +5,7 @@ Read while a workflow is being planned, so it imports neither torch nor pandas.
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -32,7 +33,35 @@ def _unique(values: list[T]) -> list[T]:
     return values
 
 
-Name = Annotated[str, Field(pattern=NAME)]
+def _word(value: str) -> str:
+    """Refuse what readers of CSV files take for something else than text: results would lose its rows.
+
+    Raises:
+        ValueError: if it is such a word.
+    """
+    try:
+        float(value)
+    except ValueError:
+        if value.casefold() not in {"na", "n/a", "null", "none", "true", "false"}:
+            return value
+    raise ValueError("readers of CSV files take it for a number, a truth value or nothing")
+
+
+def _title(value: str) -> str:
+    """Refuse what HTML, LaTeX, Markdown or mathematical text could read as more than a title.
+
+    Raises:
+        ValueError: if it is no such title.
+    """
+    plain = all(unicodedata.category(one)[0] in "LMN" or one in " .,:'()+-–/&%_" for one in value)
+    if not plain or not value[:1].isalnum() or len(value) > 100:
+        raise ValueError(
+            "allowed are up to 100 letters, digits, spaces and . , : ' ( ) + - – / & % _, a letter or digit first"
+        )
+    return _word(value)
+
+
+Name = Annotated[str, Field(pattern=NAME), AfterValidator(_word)]
 Text = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -86,7 +115,7 @@ class OwnKeys(Section):
     """CSV file with the columns path, class and optionally split, instead of folder."""
     root: Text | None = None
     """What the paths in index are relative to; null is its folder."""
-    title: Text | None = None
+    title: Annotated[Text, AfterValidator(_title)] | None = None
     """How tables and figures call the data set; null is its name."""
     test: Fraction = 0.2
     """Fraction of the images to test on, where there is no test split."""

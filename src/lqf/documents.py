@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import reprlib
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -111,7 +112,10 @@ def _sentence(error: Any, called: str, kind: type) -> str:
         told = "allowed are up to 100 small letters, digits and _, a letter first"
     else:
         told = error["msg"].removeprefix("Value error, ").rstrip(".")
-        told = f"{told[0].lower()}{told[1:]}".replace("input should be", "it must be")
+        told = re.sub("^(Input|String|List|Dictionary) should ", "it must ", told)
+        told = re.sub("valid dictionary.*", "mapping of keys", told)
+        told = re.sub(" after validation, not .*", "", told)
+        told = f"{told[0].lower()}{told[1:]}"
     if not place:
         return f"the {called}s do not fit: {told}."
     return f"{where} is {reprlib.repr(value)}: {told}{_number_hint(value, what)}."

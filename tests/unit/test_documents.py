@@ -48,8 +48,15 @@ def test_plain_content_is_read_with_merge_keys(tmp_path: Path) -> None:
     assert documents.read(file)["new"] == {"x": 3, "y": 2}
 
 
+# Nine lines that are ten thousand million values.
+ALIASES = "a0: &a0 [x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 11)
+)
+
+
 @pytest.mark.parametrize(
-    "content", ["a: &a {b: *a}\n", f"a: {'[' * 2000}{']' * 2000}\n", "2020-01-01: 1\n"]
+    "content",
+    ["a: &a {b: *a}\n", f"a: {'[' * 2000}{']' * 2000}\n", "2020-01-01: 1\n", ALIASES],
 )
 def test_content_that_json_cannot_hold_is_one_sentence(content: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"

@@ -75,7 +75,7 @@ REFUSED = [
     ("training.kfac", {}, ["'training.kfac'", "did you mean 'kfac_sgd'?", "exact"]),
     ("experiments.kshots", None, ["'experiments.kshots'", "did you mean 'kshot'?"]),
     ("training.sgd.rates", [0.1, -0.01], ["'training.sgd.rates[1]'", "-0.01", "greater than 0"]),
-    ("training.sgd.rates", [], ["'training.sgd.rates'", "at least 1 item"]),
+    ("training.sgd.rates", [], ["'training.sgd.rates' is []: it must have at least 1 item."]),
     ("training.sgd.rates", 0.1, ["'training.sgd.rates'", "0.1", "a valid list"]),
     ("training.sgd.rates", [0.1, 0.1], ["'training.sgd.rates'", "twice"]),
     ("training.sgd.momentum", 1.0, ["'training.sgd.momentum'", "1.0", "less than 1"]),
@@ -100,6 +100,28 @@ REFUSED = [
     ("archives_folder", "a{b}", ["'archives_folder'", "'a{b}'", "neither braces"]),
     ("data_folder", "a\0b", ["'data_folder'", "control characters"]),
     ("seeds", ["0"], ["'seeds[0]'", "write it without quotes"]),
+    ("training", None, ["'training' is None: it must be a mapping of keys."]),
+    ("own", {"nan": {"folder": "x"}}, ["'own' is 'nan': readers of CSV files take it for"]),
+    ("own", {"mine": {"folder": "x", "title": "1e5"}}, ["'own.mine.title' is '1e5'", "CSV"]),
+    *(
+        (
+            "own",
+            {"mine": {"folder": "x", "title": title}},
+            ["'own.mine.title'", "up to 100 letters"],
+        )
+        for title in (
+            "$x_1$",
+            "a|b",
+            "\\input{x}",
+            "[a](b)",
+            "\u202eltr",
+            "a\nb",
+            "<b>",
+            "_x",
+            "x" * 101,
+        )
+    ),
+    ("own", {one: {"folder": one, "title": "T"} for one in "ab"}, ["the title 'T' twice"]),
     ("train_per_class", 0, ["'train_per_class'", "greater than or equal to 1"]),
     ("datasets", ["digits", "grek"], ["'datasets[1]'", "'grek'", "did you mean 'greek'?"]),
     ("backbone.pretrain.dataset", "leters", ["pretrain.dataset'", "did you mean 'letters'?"]),

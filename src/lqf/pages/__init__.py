@@ -12,6 +12,12 @@ from jinja2 import Environment, StrictUndefined
 from lqf import __version__
 from lqf.files import write_text
 
+# Names that others chose may turn the direction of what follows, or tell a terminal to do something: such marks are
+# shown and not obeyed.
+_UNSEEN = {
+    mark: f"⟨U+{mark:04X}⟩"
+    for mark in (*range(9), *range(11, 32), 127, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
 _KINDS = {b"\x89PNG": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 
 
@@ -27,8 +33,9 @@ def render(
 ) -> str:
     """Fill in a template in lqf/pages/templates."""
     environment = Environment(
-        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+        autoescape=autoescape, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: value.translate(_UNSEEN) if isinstance(value, str) else value,
+    )  # fmt: skip
     environment.filters.update(filters)
     return environment.from_string(_part(name)).render(**values)
 

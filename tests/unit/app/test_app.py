@@ -101,7 +101,7 @@ def test_audit_finds_planted_errors_duplicates_and_leaks(run, network, tmp_path)
     blue = 'blue "sea"'
     shutil.move(folder / "train" / blue / "5.png", folder / "train" / "green" / "wrong.png")
     shutil.copy(folder / "train" / "green" / "2.png", folder / "test" / "green" / "leak.png")
-    (folder / "train" / "green" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    (folder / "train" / "green" / "broken\u202e.jpg").write_bytes(b"\xff\xd8\xff")
 
     said = run("audit", folder, "-o", tmp_path / "out", *network, "--train", "head")
 
@@ -110,10 +110,13 @@ def test_audit_finds_planted_errors_duplicates_and_leaks(run, network, tmp_path)
     assert "train/green/wrong.png" in list(train["file"])[:4]
     assert set(rows.loc[rows["leak"], "file"]) == {"train/green/2.png", "test/green/leak.png"}
     assert said["leaks"] == said["exact_duplicates"] == 2
-    assert said["left_out"][0].startswith("train/green/broken.jpg")
+    assert said["left_out"][0].startswith("train/green/broken\u202e.jpg")
     page = (tmp_path / "out" / "audit.html").read_text("utf-8")
     assert page.count("<tr data-label") == len(rows) == 25
     assert not re.search(r"(src|href)=\"(?!data:)", page)
+    # A mark that would turn the direction of the rest of the line.
+    assert "green/broken⟨U+202E⟩.jpg" in page
+    assert "\u202e" not in page
     assert "<b>red" not in page
     if CHROMIUM is not None:
         browse(tmp_path / "browser", lambda shown: _used(shown, tmp_path / "out" / "audit.html"))
