@@ -164,11 +164,12 @@ def _example(sub: argparse.ArgumentParser) -> str:
 
 
 def _json(text: str) -> Any:
-    source = Path(text[1:]).read_text() if text.startswith("@") else text
     try:
-        return json.loads(source)
-    except json.JSONDecodeError as error:
-        raise argparse.ArgumentTypeError(f"is not JSON: {error}") from None
+        return json.loads(Path(text[1:]).read_text("utf-8") if text.startswith("@") else text)
+    except (ValueError, OSError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(
+            f"is neither JSON nor @ and a file of it: {error}"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -271,6 +272,17 @@ def _logged(path: Path | None) -> Iterator[None]:
         handle.write(f"finished in {time.perf_counter() - started:.1f} s\n")
 
 
+# What to do where the system refuses, which says only what and where.
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "; make room and run the same command again."),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "; see that this user may read and write there."),
+    **dict.fromkeys(
+        (errno.ENOENT, errno.ENOTCONN, errno.ESTALE, errno.EIO, errno.EROFS),
+        "; correct the path, or see that its disk is there and can be written, and run the same command again.",
+    ),
+}
+
+
 def _guarded(options: argparse.Namespace) -> int:
     """Run the sub-command; errors that a user can mend become one sentence."""
     started = time.perf_counter()
@@ -286,8 +298,7 @@ def _guarded(options: argparse.Namespace) -> int:
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         if os.environ.get("LQF_TRACEBACK"):
             traceback.print_exc()
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        hint = "; make room and run the same command again." if full else ""
+        hint = _REMEDIES.get(getattr(error, "errno", None), "")
         print(f"lqf {options.command}: {error}{hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

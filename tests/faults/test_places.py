@@ -103,6 +103,7 @@ def test_a_folder_that_may_not_be_written_is_one_sentence(
     tmp_path.chmod(0o700)
     assert done.returncode == 1, done.stderr
     assert "Permission denied" in done.stderr
+    assert "see that this user may read and write there" in done.stderr
     assert str(tmp_path) in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())

@@ -46,6 +46,28 @@ def test_help_has_an_example_that_the_parser_takes(name: str, tmp_path: Path) ->
     assert options.json
 
 
+@pytest.mark.parametrize("settings", ["{", "@nowhere.json", f"{'[' * 9999}"])
+def test_settings_that_cannot_be_read_are_one_sentence(
+    settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["claims", "--results", "r", "--output", "o", "--settings", settings])
+
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "--settings: is neither JSON nor @ and a file of it" in said
+
+
+def test_what_the_system_refuses_comes_with_a_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = argparse.Namespace(command="train", run=lambda _: (tmp_path / "index.csv").read_text())
+
+    assert cli._guarded(one) == 1
+
+    said = capsys.readouterr().err
+    assert "index.csv'; correct the path, or see that its disk is there" in said
+
+
 def test_a_job_tells_what_it_wrote(capsys: pytest.CaptureFixture[str]) -> None:
     one = argparse.Namespace(
         command="claims", run=lambda _: None, json=True, writes=True, output=Path("claims.csv")
