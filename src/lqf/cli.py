@@ -298,7 +298,7 @@ def _guarded(options: argparse.Namespace) -> int:
     except (ValueError, OSError, ArithmeticError, RuntimeError) as error:
         if os.environ.get("LQF_TRACEBACK"):
             traceback.print_exc()
-        hint = _REMEDIES.get(getattr(error, "errno", None), "")
+        hint = _REMEDIES.get(getattr(error, "errno", None) or 0, "")
         print(f"lqf {options.command}: {error}{hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
