@@ -45,8 +45,8 @@ class LeaveOneOut(LeftOut):
     Attributes:
         residuals: ``αy_i − f₋ᵢ(x_i)``, N × C, float64.
         exact: whether they are exact to rounding; otherwise estimates.
-        level: mean and standard deviation of what solving some samples found estimates off by, as a
-            factor of G_ii; (1, 0) where they are exact.
+        level: mean and standard deviation, over some samples that were solved for, of the factor that estimated
+            variances were multiplied by; (1, 0) where they are exact.
         outputs: ``f₋ᵢ(x_i)``, N × C, float64.
         error: how many are predicted wrongly, in %; NaN for labels that are not classes.
     """
@@ -322,7 +322,7 @@ class LQF(ClassifierMixin, BaseEstimator):
         Returns:
             M × C × C, symmetric and positive semi-definite, float64.
         """
-        return self._asked(images, Optimum.covariance)
+        return self._asked(images, lambda optimum, part: optimum.covariance(part))
 
     def score(self, test: Any, labels: Any = None, sample_weight: Any = None) -> float:
         """Accuracy, between 0 and 1; for labels that are not classes R², as in scikit-learn.

@@ -1,7 +1,7 @@
 """A solution, the evidence for it, and what can be asked of it.
 
 Both kinds of optimum answer from a kernel in the dual: the exact one from its own, the approximate one from
-one that the outputs share on average, with a level that is calibrated on solves.
+one that the outputs share on average.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import torch
@@ -21,8 +20,8 @@ from lqf.optimum.choice import Choice
 from lqf.optimum.problem import Certificate, Effort, LeftOut, Problem
 from lqf.ridge import DenseRidge, KernelMaker
 
-# Images whose rows of J are made at once when they are asked about.
-_ASKED = 16
+#: Images whose rows of J are made at once when they are asked about.
+ASKED = 16
 
 
 @dataclass(eq=False)
@@ -105,45 +104,32 @@ class Optimum(ABC):
     def ridge(self) -> DenseRidge:
         """The problem under the kernel that answers."""
 
-    @cached_property
-    def level(self) -> tuple[float, float]:
-        """Mean and standard deviation of the factor by which the ridge's G_ii are off."""
-        return 1.0, 0.0
-
     def kernel(self, images: Tensor) -> Tensor:
         """K between images and the training samples, MC × NC (M × N where outputs share it), float64."""
         return mean(self.makers, lambda maker: maker.cross(images, self.problem.images))
 
+    @abstractmethod
     def leave_one_out(self, groups: list[Tensor] | None = None) -> LeftOut:
         """Every sample under the optimum without it, or without its group."""
-        factor, spread = self.level
-        residuals = self.ridge.leave_one_out(groups, self.coefficients.double()) / factor
-        return LeftOut(residuals, self.exact, (factor, spread))
 
     def influence(self, images: Tensor) -> Tensor:
         """``f(x_t) − f₋ᵢ(x_t)``, M × N × C, float64."""
         change = self.leave_one_out().residuals
-        parts = images.split(_ASKED)
+        parts = images.split(ASKED)
         return torch.cat([self.ridge.respond(self.kernel(part), change) for part in parts])
 
     def informativeness(self, images: Tensor) -> Tensor:
         """F-SI (LQF eq. 9), N, float64."""
         change = self.leave_one_out().residuals
-        parts = images.split(_ASKED)
+        parts = images.split(ASKED)
         total = torch.zeros_like(change[:, 0])
         for part in parts:
             total += len(part) * self.ridge.mean_square(self.kernel(part), change)
         return total / len(images)
 
+    @abstractmethod
     def covariance(self, images: Tensor) -> Tensor:
-        """``J (JᵀΩJ + μM)⁻¹ Jᵀ`` of every image, M × C × C, float64; the same for outputs that share a kernel."""
-        parts = []
-        for part in images.split(_ASKED):
-            own = mean(self.makers, lambda maker, part=part: maker.own(part))  # type: ignore[misc]
-            parts.append(self.ridge.covariance(self.kernel(part), own))
-        C = self.problem.target.shape[1]
-        found = torch.cat(parts)
-        return found if self.ridge.width == C else found * torch.eye(C).to(found)
+        """``J (JᵀΩJ + μM)⁻¹ Jᵀ`` of every image, M × C × C, float64."""
 
     @abstractmethod
     def forget(self, kept: Tensor, gone: Tensor) -> Self:

@@ -176,8 +176,8 @@ class LeftOut:
     Attributes:
         residuals: ``R_i − J_iδ₋ᵢ``, N × C, float64.
         exact: whether they are exact to rounding.
-        level: the factor by which a solve of some samples found estimated residuals off, as its mean and its
-            standard deviation over these samples; (1, 0) where they are exact.
+        level: mean and standard deviation, over some samples that were solved for, of the factor that estimated
+            variances were multiplied by; (1, 0) where they are exact.
     """
 
     residuals: Tensor

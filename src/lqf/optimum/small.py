@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from lqf.curvature import Metric, SampleGradients
-from lqf.optimum.base import Optimum
+from lqf.optimum.base import ASKED, Optimum
 from lqf.optimum.choice import Choice
-from lqf.optimum.problem import Effort, Problem
+from lqf.optimum.problem import Effort, LeftOut, Problem
 from lqf.ridge import DenseRidge, KernelMaker
 
 
@@ -53,6 +53,20 @@ class SmallOptimum(Optimum):
         C = self.problem.target.shape[1]
         first = torch.eye(C, 1) if self.dual.width < C else None
         return [KernelMaker(self.samples, self.metric, first)]
+
+    def leave_one_out(self, groups: list[Tensor] | None = None) -> LeftOut:
+        """Every sample under the optimum without it, or without its group."""
+        return LeftOut(self.dual.leave_one_out(groups), self.exact, (1.0, 0.0))
+
+    def covariance(self, images: Tensor) -> Tensor:
+        """``J (JᵀΩJ + μM)⁻¹ Jᵀ`` of every image, M × C × C, float64."""
+        maker = self.makers[0]
+        parts = [
+            self.dual.covariance(self.kernel(part), maker.own(part)) for part in images.split(ASKED)
+        ]
+        C = self.problem.target.shape[1]
+        found = torch.cat(parts)
+        return found if self.dual.width == C else found * torch.eye(C).to(found)
 
     def forget(self, kept: Tensor, gone: Tensor) -> SmallOptimum:
         """The optimum of the samples in ``kept``, without those in ``gone``, at the same μ and M."""

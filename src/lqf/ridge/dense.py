@@ -101,16 +101,13 @@ class DenseRidge:
         N, w = len(self), self.width
         return self.inverse.view(N, w, N, w).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
 
-    def leave_one_out(
-        self, groups: Sequence[Tensor] | None = None, coefficients: Tensor | None = None
-    ) -> Tensor:
+    def leave_one_out(self, groups: Sequence[Tensor] | None = None) -> Tensor:
         """``G_ii⁻¹ a_i``: the residual of each sample under the optimum without it, N × C.
 
         Args:
             groups: samples that leave together, each a vector of positions; every sample in one.
-            coefficients: a where they are known better than from this kernel, N × C.
         """
-        a = self.coefficients if coefficients is None else coefficients
+        a = self.coefficients
         if groups is None:
             flat = a.reshape(len(self), self.width, -1)
             return torch.linalg.solve(self._blocks, flat).reshape(a.shape)
