@@ -169,7 +169,8 @@ def size_problems(
             f"samples, but {dataset!r} has {only} {training.images} training images: "
             "lower steps or per_step."
         )
-    labelled = (section.get("start", 0) + section.get("steps", 0)) * training.classes
+    classes = min(training.classes, config.get("classes") or training.classes)
+    labelled = (section.get("start", 0) + section.get("steps", 0)) * classes
     if "start" in section and labelled > (asked := min(section["images"], training.images)):
         yield (
             f"config key '{where}' starts with {section['start']} images a class and learns one more in each of "
