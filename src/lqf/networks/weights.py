@@ -100,7 +100,10 @@ def write_state(path: Path, state: State, about: Mapping[str, str]) -> None:
     try:
         save_file(state, path, {**about, "sha256": checksum(state, about)})
     except SafetensorError as error:
-        raise OSError(f"{path} cannot be written: {first_line(error)}.") from None
+        failed = OSError(f"{path} cannot be written: {first_line(error)}")
+        if number := re.search(r"os error (\d+)", str(error)):
+            failed.errno = int(number[1])
+        raise failed from None
 
 
 def _read_safetensors(path: Path) -> State:

@@ -76,17 +76,17 @@ def test_a_name_that_is_close_is_offered():
         (
             ("weights", "resnet50.imagenet1k_v1", "file", "sha256"),
             "0x12",
-            "file.sha256' is '0x12': string should match",
+            "file.sha256' is '0x12': it must match",
         ),
         (
             ("weights", "resnet50.imagenet1k_v1", "file", "urls"),
             ["ftp://a"],
-            "should match pattern .*https",
+            "must match pattern .*https",
         ),
         (
             ("weights", "resnet50.imagenet1k_v1", "file", "name"),
             "../a",
-            "file.name' is '../a': string should match",
+            "file.name' is '../a': it must match",
         ),
     ],
 )
