@@ -169,6 +169,15 @@ def test_scores_of_large_problems_are_estimates_and_say_so(monkeypatch, caplog):
     assert (covariance - expected).norm() < 0.15 * expected.norm()
 
 
+def test_estimates_under_a_prior_that_drowns_the_kernel_are_exact(monkeypatch):
+    images, labels = make_data(12)
+    truth = make_model(ridge=1e20).fit(images, labels).leave_one_out()
+    monkeypatch.setattr(optimum, "MAX_ROWS", 0)
+    found = make_model(ridge=1e20).fit(images, labels).leave_one_out()
+    assert not found.exact
+    close(found.residuals, truth.residuals, rtol=1e-6)
+
+
 def test_the_prior_is_chosen_without_a_validation_set(kind):
     images, labels = make_data(30)
     model = make_model(ridge="loo", tolerance=1e-8).fit(images, labels)

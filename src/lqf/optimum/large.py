@@ -154,7 +154,13 @@ class LargeOptimum(Optimum):
             variances = level * left[i] * values[i].clamp(min=0)
             return float((squares[i] / (noise[i] + variances)).sum()) - true[i]
 
-        found = torch.tensor([brentq(excess, 0, _HIGHEST, (i,)) for i in range(count)])
+        # Where the kernel is below the rounding of μ nothing is found, and nothing depends on it.
+        found = torch.tensor(
+            [
+                brentq(excess, 0, _HIGHEST, (i,)) if excess(0, i) > 0 > excess(_HIGHEST, i) else 1.0
+                for i in range(count)
+            ]
+        )
         return float(found.mean()), float(found.std()) if count > 1 else 0.0
 
     @property
