@@ -22,8 +22,11 @@ Config = dict[str, Any]
 SWEEPS = ("comparison", "ablation", "fine_grained")
 """Experiments whose runs are train jobs; one job serves all of them that ask for it."""
 
+OWN_RUNS = ("elr", "kshot", "online", "regularized", "summary", "active")
+"""Experiments with a job of their own for each data set, method and seed."""
+
 # Experiments that decide themselves how many training images they use.
-_OWN_SIZES = ("kshot", "online", "regularized", "summary", "active")
+_OWN_SIZES = OWN_RUNS[1:]
 
 
 class ConfigError(ValueError):

@@ -85,8 +85,6 @@ if problems := [
     one for name in CONFIG["datasets"] for one in folder.problems(Path(DATA) / name)
 ]:
     raise WorkflowError("\n".join(problems))
-# Experiments with a job for each data set, method and seed, beside the sweeps that share theirs.
-OWN_RUNS = ("elr", "kshot", "online", "regularized", "summary", "active")
 
 
 wildcard_constraints:
@@ -232,7 +230,7 @@ def runs_of(experiment):
     section = EXPERIMENTS[experiment]
     if experiment in settings.SWEEPS:
         return method_runs("train", section)
-    if experiment in OWN_RUNS:
+    if experiment in settings.OWN_RUNS:
         return method_runs(experiment, section)
     if experiment == "leave_one_out":
         read = section["rows_of"].items()

@@ -26,7 +26,7 @@ rule train:
         " --output {output.metrics} --settings {params.settings:q} --log {log}"
 
 
-for experiment in [name for name in OWN_RUNS if name in EXPERIMENTS]:
+for experiment in [name for name in settings.OWN_RUNS if name in EXPERIMENTS]:
 
     # Sweep the effective learning rate, draw few shots, learn online, or put regularisers beside exact LQF.
     rule:

@@ -112,12 +112,14 @@ class LargeOptimum(Optimum):
         return DenseRidge(gram, self.problem.target, self.mu, self.problem.noise)
 
     @cached_property
-    def blocks(self) -> Tensor:
-        """K_ii of every training sample, N × C × C, by C backward passes of each."""
+    def roots(self) -> Tensor:
+        """Q of every training sample, ``Q_i² = K_ii/k_ii``, N × C × C, by C backward passes of each."""
         passes = (1 + 2 * self.problem.target.shape[1]) / 3
         log.info("the outputs' own kernels take %.0f passes over the training images", passes)
         own = KernelMaker(self.samples, self.metric).own(self.problem.images)
-        return own.to(self.problem.target)
+        values, vectors = torch.linalg.eigh(own)
+        values = values.clamp(min=0) / _positive(self.ridge.gram.diagonal())[:, None]
+        return ((vectors * values.sqrt()[:, None]) @ vectors.mT).to(self.problem.target)
 
     @cached_property
     def level(self) -> tuple[float, float]:
@@ -146,12 +148,12 @@ class LargeOptimum(Optimum):
         true = (solution.coefficients * right).double().sum((1, 2)).tolist()
         ridge = self.ridge
         noise = self.mu * ridge.noise[places]
-        left = (1 / ridge.inverse.diagonal()[places] - noise) / self._diagonal[places]
-        values, vectors = torch.linalg.eigh(self.blocks[places].double())
+        left = 1 / ridge.inverse.diagonal()[places] - noise
+        values, vectors = torch.linalg.eigh(self.roots[places].double())
         squares = torch.einsum("idc,id->ic", vectors, signs.double()).square()
 
         def excess(level: float, i: int) -> float:
-            variances = level * left[i] * values[i].clamp(min=0)
+            variances = level * left[i] * values[i].square()
             return float((squares[i] / (noise[i] + variances)).sum()) - true[i]
 
         # Where the kernel is below the rounding of μ nothing is found, and nothing depends on it.
@@ -163,38 +165,32 @@ class LargeOptimum(Optimum):
         )
         return float(found.mean()), float(found.std()) if count > 1 else 0.0
 
-    @property
-    def _diagonal(self) -> Tensor:
-        diagonal = self.ridge.gram.diagonal()
-        return diagonal.clamp(min=torch.finfo(diagonal.dtype).tiny)
-
     def leave_one_out(self, groups: list[Tensor] | None = None) -> LeftOut:
         """Estimates: ``G_gg⁻¹ ≈ μΩ⁻¹ + s Q (g_gg⁻¹ − μΩ⁻¹) Q`` of every group, ``Q_i² = K_ii/k_ii``.
 
         G_gg is a block of the inverse, g_gg the same of the shared kernel.
         """
         ridge, a = self.ridge, self.coefficients.double()
-        values, vectors = torch.linalg.eigh(self.blocks)
-        roots = (vectors * values.clamp(min=0).sqrt()[:, None]) @ vectors.mT
-        roots = roots.double() / self._diagonal.sqrt()[:, None, None]
-        turned = torch.einsum("icd,id->ic", roots, a)
         found = self.mu * ridge.noise[:, None] * a
         everyone = torch.arange(len(a), device=a.device)
         for group in everyone.split(1) if groups is None else groups:
             left = torch.linalg.inv(ridge.inverse[group][:, group])
             left -= torch.diag(self.mu * ridge.noise[group])
-            found[group] += self.level[0] * torch.einsum(
-                "icd,ij,jd->ic", roots[group], left, turned[group]
-            )
+            roots = self.roots[group].double()
+            turned = torch.einsum("jcd,jd->jc", roots, a[group])
+            found[group] += self.level[0] * torch.einsum("icd,id->ic", roots, left @ turned)
         return LeftOut(found, self.exact, self.level)
 
     def covariance(self, images: Tensor) -> Tensor:
         """Estimates of ``J (JᵀΩJ + μM)⁻¹ Jᵀ`` of every image, M × C × C, float64."""
-        maker = KernelMaker(self.samples, self.metric)
+        maker, problem = KernelMaker(self.samples, self.metric), self.problem
+        mix = torch.cat(combinations(problem.target.shape[1], len(self.makers), problem.seed), 1)
         parts = []
         for part in images.split(ASKED):
             blocks = maker.own(part)
-            own = mean(self.makers, lambda maker, part=part: maker.own(part))  # type: ignore[misc]
+            # What the shared kernel has for k_tt is in the block.
+            own = torch.einsum("icd,ck,dk->i", blocks, mix.to(blocks), mix.to(blocks))
+            own = _positive(own / len(self.makers))[:, None, None]
             shared = self.ridge.covariance(self.kernel(part), own) / own
             parts.append(self.level[0] * shared * blocks)
         return torch.cat(parts)
@@ -256,6 +252,10 @@ def combinations(outputs: int, count: int, seed: int) -> list[Tensor]:
 def _kernel(jacobian: NetworkJacobian, metric: Metric, a: Tensor) -> Tensor:
     """``K a`` for k × N × C coefficients, by passes."""
     return torch.stack([jacobian.forward(metric.solve(jacobian.pull(each))) for each in a])
+
+
+def _positive(values: Tensor) -> Tensor:
+    return values.clamp(min=torch.finfo(values.dtype).tiny)
 
 
 def _shift(problem: Problem, mu: float) -> Tensor:

@@ -13,9 +13,6 @@ from lqf.report import artefacts
 
 _NOTEBOOKS = Path(__file__).resolve().parents[3] / "workflow" / "notebooks"
 
-OWN = ("elr", "kshot", "online", "regularized", "summary", "active")
-"""Experiments with a job for each data set, method and seed of their own."""
-
 
 def datasets(config: Mapping[str, Any]) -> list[str]:
     """List the data sets that are prepared, the source task's included."""
@@ -70,7 +67,7 @@ def count(config: Mapping[str, Any], published: Iterable[str]) -> dict[str, int]
         "download_weights": len(published_weights(config)),
         "backbone": len(_backbones(config)) if pretrained else len(activations(config)),
         "train": trained(settings.SWEEPS),
-        **{name: trained([name]) for name in OWN},
+        **{name: trained([name]) for name in settings.OWN_RUNS},
         **{
             name: len(experiments[name]["seeds"]) if name in experiments else 0
             for name in ("informativeness", "spectrum")

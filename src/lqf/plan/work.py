@@ -78,7 +78,7 @@ def _jobs(
         if dataset in images:
             yield "train", name, _grid(config, points[name], all_of[dataset])
     experiments = config["experiments"]
-    for rule in ("elr", "kshot", "online", "regularized", "summary", "active"):
+    for rule in settings.OWN_RUNS:
         for dataset, name, _ in settings.runs(config, [rule]):
             if dataset not in images:
                 continue
