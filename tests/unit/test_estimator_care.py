@@ -6,11 +6,14 @@ import pytest
 import torch
 from small_models import C, make_data, make_network
 from torch import nn
+from torch.nn.utils import prune
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Dataset
 
 from lqf.estimator import LQF
 from lqf.fitted import inputs
 from lqf.jacobian import Linearized
+from lqf.optimum import optimum
 
 
 def trained_network():
@@ -219,3 +222,45 @@ def test_items_that_are_no_samples_are_refused(item, message):
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match="cannot be used here"):
         fit(trained_network(), device="cuda:77")
+
+
+def narrow_network():
+    network = make_network()
+    network[6] = nn.Linear(20, C).double()
+    return network
+
+
+def test_a_network_that_was_pruned_and_not_run_since_is_copied():
+    network = narrow_network()
+    prune.ln_structured(network[3], "weight", 0.5, 2, 0)
+    model = fit(network, head="keep", fold_batch_norm=False)
+    lines = model.network_[3].weight.abs().sum((1, 2, 3)) == 0
+    assert lines.sum() == 2
+    assert torch.equal(model.network_[3].weight_mask, network[3].weight_mask)
+
+
+def test_a_head_that_is_trained_in_part_has_a_prior_in_part(kind, monkeypatch):
+    monkeypatch.setattr(optimum, "HEADS", (4.0,))
+    network = narrow_network()
+    last = [name for name, _ in network.named_parameters()][-2:]
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name != last[0])
+    model = fit(network, head="keep", ridge="loo")
+    assert last[0] not in model.named_delta()
+    assert last[1] in model.named_delta()
+    assert model.head_scale_ == 4
+
+
+class Recomputed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = narrow_network()
+
+    def forward(self, x):
+        return checkpoint(self.inner, x, use_reentrant=False)
+
+
+def test_recomputation_of_activations_is_refused_where_it_cannot_be_followed(monkeypatch):
+    monkeypatch.setattr(optimum, "MAX_ROWS", 0)
+    with pytest.raises(ValueError, match=r"under torch\.utils\.checkpoint"):
+        fit(Recomputed(), head="keep", fold_batch_norm=False)

@@ -23,7 +23,7 @@ class Metric:
         curvature: F; None for the Euclidean metric.
         layout: the trained parameters in the order of δ.
         epsilon: ε > 0, in the unit of F; infinite for the Euclidean metric.
-        head: names of the head's parameters.
+        head: names of the head's parameters; those that are not trained have no prior.
         head_scale: what M⁻¹ is multiplied by for these.
 
     Raises:
@@ -42,7 +42,7 @@ class Metric:
             raise ValueError(f"epsilon is {epsilon!r}; it must be a number above 0.")
         self.curvature = None if math.isinf(epsilon) else curvature
         self.epsilon, self.layout = epsilon, layout
-        self.head, self.head_scale = frozenset(head), head_scale
+        self.head, self.head_scale = frozenset(head) & set(layout.names), head_scale
         self._where: dict[str, slice] = {}
         start = 0
         for name, size in zip(layout.names, layout.sizes, strict=True):

@@ -124,7 +124,7 @@ def _changed(network: str | nn.Module, options: dict[str, Any], pretrained: bool
     # The copy with its activations and its pooling, in evaluation mode.
     if isinstance(network, nn.Module):
         refuse_code(network)
-        copy = deepcopy(network)
+        copy = _copied(network)
     elif isinstance(network, str):
         copy = _named(network, pretrained)
     else:
@@ -155,6 +155,13 @@ def _changed(network: str | nn.Module, options: dict[str, Any], pretrained: bool
             )
         copy = _with_covariance(copy)
     return copy.eval()
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    """A copy; tensors that were computed from parameters, as pruning leaves them, are copied as values."""
+    held = [value for module in network.modules() for value in vars(module).values()]
+    made = [value for value in held if isinstance(value, Tensor) and not value.is_leaf]
+    return deepcopy(network, {id(value): value.detach().clone() for value in made})
 
 
 def _named(name: str, pretrained: bool) -> nn.Module:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointError
 
 from lqf.jacobian.layout import Layout
 from lqf.jacobian.modes import differentiable, evaluation, substituted
@@ -138,7 +139,8 @@ class Linearized:
             kept: of these images; the first product fills it.
 
         Raises:
-            ValueError: if ``cotangent`` does not have the shape of the outputs.
+            ValueError: if ``cotangent`` does not have the shape of the outputs, or a part runs under
+                torch.utils.checkpoint.
         """
         if kept is not None:
             if kept.outputs is None and kept.refusal is None:
@@ -168,7 +170,13 @@ class Linearized:
         with gradient_slices(leaves, out):
             if outputs.requires_grad:
                 inputs = list(leaves.values())
-                torch.autograd.backward(outputs, cotangent, retain_graph=keep, inputs=inputs)
+                try:
+                    torch.autograd.backward(outputs, cotangent, retain_graph=keep, inputs=inputs)
+                except CheckpointError:
+                    raise ValueError(
+                        "a part of the network runs under torch.utils.checkpoint, which runs it again without its "
+                        "tangents; switch that off (no more is held than in ordinary fine-tuning)."
+                    ) from None
         return out
 
     def product(
